@@ -1,0 +1,5 @@
+"""``python -m letstune`` is ``letstune``."""
+
+from letstune.cli import main
+
+main()

@@ -1,0 +1,79 @@
+"""`letstune check`: is a run what its journal says, and what of it can be mended."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from letstune.checkpoints import Store, fetch
+from letstune.errors import CheckpointError
+from letstune.journal import Journal, now
+from letstune.locks import JournalLock
+from letstune.records import CheckpointDeleted
+from letstune.state import State
+from letstune.tuning import open_store
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something wrong with a run: what and where, and whether it was mended."""
+
+    what: str
+    where: str
+    mended: bool = False
+
+
+def check_run(path: Path, *, fix: bool = False) -> list[Finding]:
+    """Return what is wrong with a run.
+
+    Args:
+        path: its journal.
+        fix: delete checkpoints to which no row points, and write off those that are missing or
+            damaged. Nobody else may be working on the run then.
+
+    Raises:
+        JournalError: the journal cannot be read, is of no legal run, or is being worked on.
+    """
+    if not fix:
+        return _check(Journal(path), fix=False)
+    Journal(path).close()
+    with JournalLock(path, now()):
+        return _check(Journal(path, write=True), fix=True)
+
+
+def _check(journal: Journal, *, fix: bool) -> list[Finding]:
+    try:
+        if damage := journal.damage():
+            return [Finding(f"SQLite: {line}", str(journal.path)) for line in damage]
+        plan, state = journal.load()
+        store = open_store(journal.path, plan)
+        findings = []
+        lost = list(_lost(store, state))
+        for number, epoch, why in lost:
+            findings.append(Finding(why, f"trial {number}, epoch {epoch}", mended=fix))
+        if fix:
+            journal.append([CheckpointDeleted(n, epoch, "missing") for n, epoch, _ in lost])
+            for number, epoch, _ in lost:  # what is left of them is nobody's now
+                del state.trials[number].kept[epoch]
+        pointed_at = {stored.uri for trial in state.trials for stored in trial.kept.values()}
+        for uri in list(store.list()):
+            if uri not in pointed_at:
+                if fix:
+                    store.delete(uri)
+                findings.append(Finding("no row points to this checkpoint", uri, mended=fix))
+        journal.end_session("checked")
+        return findings
+    finally:
+        journal.close()
+
+
+def _lost(store: Store, state: State) -> Iterator[tuple[int, int, str]]:
+    for number, trial in enumerate(state.trials):
+        for epoch, stored in trial.kept.items():
+            with tempfile.TemporaryDirectory(prefix="letstune-") as folder:
+                try:
+                    fetch(store, stored, Path(folder), "the checkpoint")
+                except CheckpointError as error:
+                    yield number, epoch, str(error)

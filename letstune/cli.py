@@ -1,0 +1,483 @@
+"""The command line. Data goes to stdout, progress and errors to stderr.
+
+Exit codes: 0 done, 1 error, 2 usage, 75 interrupted and resumable, 130 stopped at once.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+# Only click is imported here: `letstune --help` and shell completion must be quick.
+if TYPE_CHECKING:
+    from letstune.results import Trial, TuningResults
+
+F = TypeVar("F", bound=Callable[..., Any])
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class _Group(click.Group):
+    """Shows errors of letstune as a line, and ends with letstune's exit codes."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            sys.exit(130)
+        except Exception as error:
+            from letstune.errors import LetstuneError
+
+            if isinstance(error, LetstuneError):
+                click.echo(f"Error: {error}", err=True)
+                sys.exit(1)
+            raise
+
+
+class _RoundsType(click.ParamType[Any]):
+    """Lengths of rounds, as numbers of epochs or as times."""
+
+    name = "ROUNDS"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> list[int] | list[timedelta]:
+        words = [word.strip() for word in str(value).split(",")]
+        if all(re.fullmatch(r"\d+", word) for word in words):
+            return [int(word) for word in words]
+        if all(re.fullmatch(r"\d+(\.\d+)?[smhd]", word) for word in words):
+            return [timedelta(seconds=float(word[:-1]) * _UNITS[word[-1]]) for word in words]
+        self.fail(f"{value!r}: expected epochs, as 3,9,36, or times, as 30s,5m,2h", param, ctx)
+
+
+class _IntsType(click.ParamType[Any]):
+    """A number, or several separated by commas."""
+
+    name = "SIZES"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> list[int]:
+        try:
+            return [int(word) for word in str(value).split(",")]
+        except ValueError:
+            self.fail(f"{value!r}: expected a number, or several, as 16,8,4", param, ctx)
+
+
+class _KeepCheckpointsType(click.ParamType[Any]):
+    """A number, or all."""
+
+    name = "N|all"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | str:
+        if value == "all":
+            return "all"
+        if str(value).isdecimal():
+            return int(value)
+        self.fail(f"{value!r}: expected a number, or all", param, ctx)
+
+
+_JOURNAL = click.argument("journal", type=click.Path(dir_okay=False, path_type=Path))
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_QUIET = click.option("--quiet", is_flag=True, help="Show no progress.")
+_PASSTHROUGH = click.option(
+    "--passthrough-errors", is_flag=True, help="Stop at the first error of the trainer."
+)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="letstune")
+def main() -> None:
+    """Tune hyperparameters, and resume exactly after any crash.
+
+    \b
+    Examples:
+      letstune tune digits.py:DigitsTrainer -n 64 --journal digits.db
+      letstune resume digits.db
+      letstune best digits.db
+
+    Exit codes: 0 done, 1 error, 2 usage, 75 interrupted and resumable, 130 stopped at once.
+    """
+
+
+@main.command()
+@click.argument("trainer", metavar="MODULE_OR_FILE:TRAINER")
+@click.option("-n", "--n-trials", type=click.IntRange(1), required=True, help="Trials in all.")
+@click.option("--journal", type=click.Path(dir_okay=False, path_type=Path), help="The run's file.")
+@click.option("--dataset", help="Passed to the trainer's load_dataset, as text.")
+@click.option("--rounds", type=_RoundsType(), help="Lengths: 3,9,36 epochs, or 30s,5m,2h.")
+@click.option("--keep", type=float, help="Share that advances to the next round.  [default: 0.25]")
+@click.option("--cohort", type=_IntsType(), help="How many compete, or several sizes: 16,8,4.")
+@click.option("--sampler", default="random", show_default=True, help="random or grid.")
+@click.option("--store", help="Directory for checkpoints.  [default: next to the journal]")
+@click.option("--lag", type=click.IntRange(0), help="Lag of a sampler that learns.")
+@click.option("--seed", type=click.IntRange(0), help="Of all randomness.  [default: a new one]")
+@click.option(
+    "--keep-checkpoints",
+    type=_KeepCheckpointsType(),
+    default=10,
+    show_default=True,
+    help="Of how many of the best trials, or all.",
+)
+@_PASSTHROUGH
+@_QUIET
+def tune(
+    trainer: str,
+    n_trials: int,
+    rounds: list[int] | None,
+    keep: float | None,
+    cohort: list[int] | None,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Start a run, or go on with it, and print its best trials.
+
+    TRAINER is a trainer class in a file or module, or an object of such a class.
+
+    \b
+    Examples:
+      letstune tune digits.py:DigitsTrainer -n 64 --journal digits.db
+      letstune tune mlp.py:MLPTrainer -n 64 --rounds 3,9,36 --keep 0.25 --seed 1
+    """
+    import letstune
+    from letstune.pickling import load_object
+    from letstune.records import DEFAULT_LENGTHS
+
+    wanted: Any = rounds
+    if keep is not None or cohort is not None:
+        wanted = letstune.Rounds(
+            rounds or DEFAULT_LENGTHS, keep=0.25 if keep is None else keep, cohort=cohort
+        )
+    tuning = letstune.tune(
+        load_object(trainer), n_trials, rounds=wanted, progress=not quiet, **options
+    )
+    _print_summary(tuning)
+
+
+@main.command()
+@_JOURNAL
+@click.option("-n", "--n-trials", type=click.IntRange(1), help="More trials in all.")
+@click.option("--rounds", type=_RoundsType(), help="Longer rounds, or more of them.")
+@click.option("--trainer", metavar="MODULE_OR_FILE:TRAINER", help="Instead of the recorded one.")
+@click.option("--dataset", help="Instead of the recorded one, as text.")
+@_PASSTHROUGH
+@_QUIET
+def resume(
+    journal: Path, trainer: str | None, dataset: str | None, quiet: bool, **options: Any
+) -> None:
+    """Go on with a run where it stopped, and print its best trials.
+
+    The journal holds all that is needed: the trainer, the dataset and the plan.
+
+    \b
+    Examples:
+      letstune resume digits.db
+      letstune resume digits.db -n 128      more trials
+    """
+    import letstune
+    from letstune.pickling import load_object
+
+    if trainer is not None:
+        options["trainer"] = load_object(trainer)
+    if dataset is not None:
+        options["dataset"] = dataset
+    _print_summary(letstune.resume(journal, progress=not quiet, **options))
+
+
+def _print_summary(tuning: TuningResults) -> None:
+    _print_rich(tuning) if sys.stdout.isatty() else click.echo(repr(tuning))
+
+
+@main.command()
+@_JOURNAL
+@_JSON
+def status(journal: Path, as_json: bool) -> None:
+    """Print how far a run is. It may be running.
+
+    \b
+    Examples:
+      letstune status digits.db
+      letstune status digits.db --json
+    """
+    from letstune.journal import Journal
+
+    source = Journal(journal)
+    try:
+        plan, state = source.load()
+        sessions = source.sessions()
+        failed = len(source.failures())
+    finally:
+        source.close()
+    last = sessions[-1] if sessions else None
+    best, trial = state.leader
+    facts = {
+        "journal": str(journal),
+        "finished": state.finished,
+        "trainer": plan.trainer,
+        "metric": plan.metric,
+        "n_trials": state.n_trials,
+        "proposed": len(state.trials),
+        "left": state.unsettled + state.n_trials - len(state.trials),
+        "failed": failed,
+        "epochs": state.total_epochs,
+        "seconds": state.total_seconds,
+        "best": best if math.isfinite(best) else None,
+        "best_trial": trial if trial >= 0 else None,
+        "sampler": plan.sampler["name"],
+        "rounds": plan.rounds.to_dict(),
+        "seed": plan.seed,
+        "sessions": len(sessions),
+        "last_session": last,
+    }
+    if as_json:
+        _print_json(facts)
+    else:
+        facts["rounds"] = json.dumps(facts["rounds"])
+        facts["last_session"] = json.dumps(last)
+        _print_table([{"fact": name, "value": value} for name, value in facts.items()])
+
+
+@main.command()
+@_JOURNAL
+@click.option("--limit", type=click.IntRange(1), help="Print at most so many.")
+@_JSON
+def trials(journal: Path, limit: int | None, as_json: bool) -> None:
+    """Print the trials of a run, best first.
+
+    \b
+    Examples:
+      letstune trials digits.db --limit 10
+      letstune trials digits.db | column -t -s "$(printf '\\t')"
+    """
+    rows = list(_load(journal).rows())[:limit]
+    _print_json(rows) if as_json else _print_table(rows)
+
+
+@main.command()
+@_JOURNAL
+@click.argument("trial", type=click.IntRange(0))
+@_JSON
+def show(journal: Path, trial: int, as_json: bool) -> None:
+    """Print one trial: its params, all its epochs, and how it failed if it did.
+
+    \b
+    Example:
+      letstune show digits.db 12
+    """
+    _show(_load(journal), trial, as_json)
+
+
+@main.command()
+@_JOURNAL
+@_JSON
+def best(journal: Path, as_json: bool) -> None:
+    """Print the best trial, as show does.
+
+    \b
+    Example:
+      letstune best digits.db --json
+    """
+    tuning = _load(journal)
+    _show(tuning, tuning.best.trial_id, as_json)
+
+
+@main.command()
+@_JOURNAL
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["csv", "json", "parquet"]),
+    default="csv",
+    show_default=True,
+    help="Parquet needs pandas and pyarrow.",
+)
+@click.option("--epochs", is_flag=True, help="A row an epoch, instead of a row a trial.")
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="A file, not stdout."
+)
+def export(journal: Path, kind: str, epochs: bool, output: Path | None) -> None:
+    """Write all trials, or all epochs, in another format.
+
+    \b
+    Examples:
+      letstune export digits.db > digits.csv
+      letstune export digits.db --format parquet --epochs -o epochs.parquet
+    """
+    tuning = _load(journal)
+    if kind == "parquet":
+        data = _parquet(tuning.epochs_df() if epochs else tuning.to_df())
+    else:
+        rows = list(tuning.epoch_rows() if epochs else tuning.rows())
+        data = (_csv(rows) if kind == "csv" else _json(rows) + "\n").encode()
+    if output is None:
+        sys.stdout.buffer.write(data)
+    else:
+        output.write_bytes(data)
+
+
+@main.command()
+@_JOURNAL
+@click.option("--fix", is_flag=True, help="Mend what can be mended; see above.")
+@_JSON
+def check(journal: Path, fix: bool, as_json: bool) -> None:
+    """Check a journal and its checkpoints; exit with 1 if anything is wrong.
+
+    Checkpoints to which no row points are what a crash left behind, and are swept by --fix.
+    Checkpoints that are missing or damaged are written off by --fix: the epochs since the one
+    before are trained again when the run needs them.
+
+    \b
+    Examples:
+      letstune check digits.db
+      letstune check digits.db --fix
+    """
+    from letstune.checks import check_run
+
+    findings = check_run(journal, fix=fix)
+    rows = [
+        {"what": found.what, "where": found.where, "mended": found.mended} for found in findings
+    ]
+    if as_json:
+        _print_json(rows)
+    elif rows:
+        _print_table(rows)
+    else:
+        click.echo(f"{journal}: nothing is wrong.")
+    if any(not found.mended for found in findings):
+        sys.exit(1)
+
+
+def _load(journal: Path) -> TuningResults:
+    from letstune.tuning import load
+
+    return load(journal)
+
+
+def _show(tuning: TuningResults, number: int, as_json: bool) -> None:
+    trial: Trial = tuning.trial(number)
+    failures = [error for error in tuning.errors if error.trial_id == number]
+    facts = {
+        "trial_id": number,
+        "place": tuning.index(trial) + 1,
+        "metric": tuning.metric,
+        "metric_value": trial.metric_value,
+        "status": trial.status,
+        "round": trial.round,
+        "duration": trial.duration,
+        "params": trial.params.to_dict(),
+        "metric_values": dict(trial.metric_values),
+        "best_epoch": trial.best_epoch.epoch if trial.best_epoch else None,
+    }
+    rows = [
+        {
+            "epoch": epoch.epoch,
+            **epoch.metric_values,
+            "started_at": epoch.started_at,
+            "duration": epoch.duration,
+        }
+        for epoch in trial.epochs
+    ]
+    if as_json:
+        told = [{"epoch": e.epoch, "kind": e.kind, "traceback": e.traceback} for e in failures]
+        _print_json({**facts, "epochs": rows, "failures": told})
+        return
+    _print_table(
+        [{"fact": n, "value": _json(v) if isinstance(v, dict) else v} for n, v in facts.items()]
+    )
+    if rows:
+        click.echo()
+        _print_table(rows)
+    for failure in failures:
+        click.echo(f"\n{failure.kind} in epoch {failure.epoch}:\n{failure.traceback}")
+
+
+def _plain(value: object) -> Any:
+    """Return a value as JSON can hold it; NaN and infinities as text, as in the journal."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(value)
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _json(value: object) -> str:
+    return json.dumps(_plain(value), ensure_ascii=False)
+
+
+def _print_json(value: object) -> None:
+    click.echo(json.dumps(_plain(value), ensure_ascii=False, indent=2))
+
+
+def _columns(rows: Iterable[Mapping[str, object]]) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, list | dict):
+        return _json(value)
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def _csv(rows: Sequence[Mapping[str, object]]) -> str:
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    columns = _columns(rows)
+    writer.writerow(columns)
+    writer.writerows([_text(row.get(name)) for name in columns] for row in rows)
+    return file.getvalue()
+
+
+def _parquet(frame: Any) -> bytes:
+    from letstune.errors import MissingPackageError
+
+    file = io.BytesIO()
+    for name in frame.select_dtypes("object"):
+        if len({type(value) for value in frame[name].dropna()}) > 1:  # Parquet wants one type
+            frame[name] = frame[name].map(_text, na_action="ignore")
+    try:
+        frame.to_parquet(file)
+    except ImportError as error:
+        raise MissingPackageError(
+            "Parquet needs pyarrow, which is not installed:  pip install pandas pyarrow"
+        ) from error
+    return file.getvalue()
+
+
+def _print_table(rows: Sequence[Mapping[str, object]]) -> None:
+    """Print a table on a terminal, tab-separated values elsewhere."""
+    columns = _columns(rows)
+    cells = [[_text(row.get(name)) for name in columns] for row in rows]
+    if not sys.stdout.isatty():
+        for line in [columns, *cells]:
+            click.echo("\t".join(cell.replace("\t", " ").replace("\n", " ") for cell in line))
+        return
+    from rich.table import Table
+
+    table = Table(*columns)
+    for line in cells:
+        table.add_row(*line)
+    _print_rich(table)
+
+
+def _print_rich(what: Any) -> None:
+    from rich.console import Console
+
+    Console(width=shutil.get_terminal_size().columns, markup=False).print(what)

@@ -1,0 +1,82 @@
+"""Executors: where tasks are trained, and how what comes of them gets back.
+
+The runner starts tasks and waits for events; it does not know whether they come from this process
+or from another machine.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from letstune.records import Event, Task, TaskEnded
+from letstune.worker import Worker
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Events of one task, to be recorded together.
+
+    ``attempt`` is the task's. Deliveries of an attempt that is not the trial's latest are stale
+    and dropped: they may come from a worker that was given up. ``error`` is the exception behind
+    a `TrialFailed`, where it is at hand.
+    """
+
+    trial: int
+    attempt: str
+    events: list[Event | TaskEnded]
+    error: Exception | None = None
+
+
+class Executor(ABC):
+    """Trains tasks.
+
+    Attributes:
+        slots: how many tasks it can train at the same time.
+    """
+
+    slots: int
+
+    @abstractmethod
+    def start(self, task: Task) -> None:
+        """Begin to train a task. Called for at most `slots` tasks at a time."""
+
+    @abstractmethod
+    def deliveries(self) -> list[Delivery]:
+        """Wait until something has come of the tasks, and return all that has.
+
+        The last delivery of a task ends with a `TaskEnded`. The events of one trial come in order.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop all training and tidy up. What was not delivered is lost."""
+
+
+class InProcessExecutor(Executor):
+    """Trains in this process, one task at a time, an epoch for each call of `deliveries`."""
+
+    slots = 1
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._task: Task | None = None
+        self._events: Iterator[list[Event | TaskEnded]] = iter(())
+
+    def start(self, task: Task) -> None:
+        """Take on a task; see `Executor.start`."""
+        self._task, self._events = task, self._worker.train(task)
+
+    def deliveries(self) -> list[Delivery]:
+        """Train one epoch; see `Executor.deliveries`."""
+        if self._task is None:
+            return []
+        self._worker.error = None
+        events = next(self._events)
+        return [Delivery(self._task.trial, self._task.attempt, events, self._worker.error)]
+
+    def close(self) -> None:
+        """Forget the task; see `Executor.close`."""
+        self._events = iter(())
+        self._worker.close()

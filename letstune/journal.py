@@ -1,0 +1,417 @@
+"""The journal: the one SQLite file that holds a run. Nothing else knows SQL.
+
+Rows are only ever added. Each carries ``seq``, from one counter over all tables, which is the
+total order of the run. A row counts once its transaction is committed and synced.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import platform
+import socket
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from letstune.errors import JournalError, JournalNotFoundError
+from letstune.records import (
+    CheckpointDeleted,
+    EpochFinished,
+    Event,
+    Plan,
+    SpaceExhausted,
+    Stored,
+    TrialFailed,
+    TrialProposed,
+    TrialStopped,
+)
+from letstune.schema import APPLICATION_ID, TABLES, VERSION, migrate
+from letstune.state import State
+
+_HEADER: Final = b"SQLite format 3\x00"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pickle:
+    """A pickled object: the trainer or the dataset. ``about`` says where it comes from."""
+
+    name: str
+    data: bytes
+    about: Mapping[str, Any]
+
+
+def now() -> str:
+    """Return the time, UTC, in ISO 8601."""
+    return datetime.now(UTC).isoformat()
+
+
+class Journal:
+    """An open journal.
+
+    Args:
+        path: the file.
+        write: whether it is going to be written. Then the caller holds its lock. Nothing is
+            changed before the first `append`.
+
+    Raises:
+        JournalNotFoundError: there is no such file.
+        JournalError: it is not a journal, is damaged, or is of a newer letstune.
+    """
+
+    def __init__(self, path: Path, *, write: bool = False) -> None:
+        self.path = path
+        self._write = write
+        self._session = 0
+        self._seq = 0
+        version = _check(path)
+        if write and version < VERSION:
+            with _explained(path):
+                migrate(path)
+        mode = "rw" if write else "ro"
+        with _explained(path):
+            self._db = sqlite3.connect(
+                f"{path.resolve().as_uri()}?mode={mode}", uri=True, isolation_level=None
+            )
+
+    # Reading
+
+    def facts(self) -> dict[str, Any]:
+        """Return the plan's facts by name, the latest of each."""
+        rows = self._rows("SELECT fact, value FROM plan ORDER BY seq")
+        return {fact: json.loads(value) for fact, value in rows}
+
+    def load(self) -> tuple[Plan, State]:
+        """Return the plan, and the state that all events lead to, at one moment of the run."""
+        with _explained(self.path):
+            self._db.execute("BEGIN")
+            try:
+                facts = self.facts()
+                plan = Plan.from_facts(facts)
+                state = State(plan, facts.get("exhausted"))
+                for trial, params, sampler in self._rows(
+                    "SELECT trial, params, sampler FROM trials ORDER BY seq"
+                ):
+                    state.apply(TrialProposed(trial, params, sampler))
+                state.replay(
+                    self._db.execute(
+                        "SELECT trial, epoch, ifnull(value, -9e999), seconds FROM epochs "
+                        "ORDER BY seq"
+                    ),
+                    self._ends(),
+                    self._kept(),
+                )
+            finally:
+                self._db.rollback()
+        return plan, state
+
+    def _ends(self) -> Iterator[TrialStopped | TrialFailed]:
+        for trial, epoch in self._rows("SELECT trial, epoch FROM stops ORDER BY seq"):
+            yield TrialStopped(trial, epoch)
+        yield from self.failures()
+
+    def _kept(self) -> Iterator[tuple[int, int, Stored]]:
+        for trial, epoch, uri, size, sha256 in self._rows(
+            "SELECT trial, epoch, checkpoint, bytes, sha256 FROM epochs e "
+            "WHERE checkpoint IS NOT NULL AND NOT EXISTS "
+            "(SELECT 1 FROM deletions d WHERE d.trial = e.trial AND d.epoch = e.epoch)"
+        ):
+            yield trial, epoch, Stored(uri, size, sha256)
+
+    def failures(self) -> list[TrialFailed]:
+        """Return how trials failed, in the order in which they did."""
+        return [
+            TrialFailed(*row)
+            for row in self._rows(
+                "SELECT trial, epoch, kind, message, traceback FROM failures ORDER BY seq"
+            )
+        ]
+
+    def epochs(self, trial: int | None = None) -> Iterator[EpochFinished]:
+        """Yield the epochs of one trial, or of all, by trial and epoch."""
+        where = "" if trial is None else f"WHERE trial = {int(trial)} "
+        for number, epoch, value, metrics, started, seconds, uri, size, sha256 in self._rows(
+            "SELECT trial, epoch, value, metrics, started, seconds, checkpoint, bytes, sha256 "
+            f"FROM epochs {where}ORDER BY trial, epoch"
+        ):
+            stored = None if uri is None else Stored(uri, size, sha256)
+            value = math.nan if value is None else value
+            values = {name: float(number) for name, number in json.loads(metrics).items()}
+            yield EpochFinished(number, epoch, value, values, started, seconds, stored)
+
+    def deletions(self) -> dict[tuple[int, int], str]:
+        """Return why the checkpoint of a trial and epoch was let go."""
+        rows = self._rows("SELECT trial, epoch, why FROM deletions")
+        return {(trial, epoch): why for trial, epoch, why in rows}
+
+    def sessions(self) -> list[dict[str, Any]]:
+        """Return the sessions: host, pid, began, versions, ended (None if it was killed), when."""
+        found: dict[int, dict[str, Any]] = {}
+        for session, at, host, pid, versions, ended in self._rows(
+            "SELECT session, at, host, pid, versions, ended FROM sessions ORDER BY seq"
+        ):
+            if ended is None:
+                found[session] = {"session": session, "host": host, "pid": pid, "began": at}
+                found[session] |= {"ended": None, "at": None, "versions": json.loads(versions)}
+            else:
+                found[session] |= {"ended": ended, "at": at}
+        return list(found.values())
+
+    def pickle(self, name: str) -> Pickle | None:
+        """Return the latest pickle of that name, its digest verified, still pickled."""
+        for data, sha256, about in self._rows(
+            "SELECT pickle, sha256, about FROM pickles WHERE name = ? ORDER BY seq DESC LIMIT 1",
+            name,
+        ):
+            if hashlib.sha256(data).hexdigest() != sha256:
+                raise JournalError(
+                    f"{self.path}: the pickled {name} is damaged, its SHA-256 is not the recorded "
+                    "one. Restore the journal from a backup."
+                )
+            return Pickle(name=name, data=data, about=json.loads(about))
+        return None
+
+    def damage(self) -> list[str]:
+        """Return what SQLite finds wrong with the file; a whole one takes a pass over it."""
+        with _explained(self.path):
+            rows = [text for (text,) in self._db.execute("PRAGMA integrity_check(10)")]
+        return [] if rows == ["ok"] else rows
+
+    def _rows(self, query: str, *values: object) -> list[Any]:
+        with _explained(self.path):
+            return self._db.execute(query, values).fetchall()
+
+    # Writing
+
+    def append(self, events: Sequence[Event]) -> None:
+        """Record events, all or none of them; durable when this returns.
+
+        Raises:
+            JournalError: the file cannot be written. What was recorded before is safe.
+        """
+        if not events:
+            return
+        with _explained(self.path):
+            if not self._session:
+                self._begin_session()
+            with self._transaction(len(events)):
+                for event in events:
+                    self._insert(event)
+
+    def _insert(self, event: Event) -> None:
+        self._seq += 1
+        seq, session = self._seq, self._session
+        row: tuple[object, ...]
+        match event:
+            case EpochFinished(trial, epoch, value, metrics, started, seconds, stored):
+                query = _INSERT_EPOCH
+                row = (trial, epoch, value, _metrics_json(metrics), started, seconds)
+                if stored is None:
+                    row += (None, None, None, session)
+                else:
+                    row += (stored.uri, stored.size, stored.sha256, session)
+            case TrialProposed(trial, params, sampler):
+                query = "INSERT INTO trials VALUES (?, ?, ?, ?, ?)"
+                row = (trial, params, sampler, session)
+            case TrialStopped(trial, epoch):
+                query = "INSERT INTO stops VALUES (?, ?, ?, ?)"
+                row = (trial, epoch, session)
+            case TrialFailed(trial, epoch, kind, message, traceback):
+                query = "INSERT INTO failures VALUES (?, ?, ?, ?, ?, ?, ?)"
+                row = (trial, epoch, kind, message, traceback, session)
+            case CheckpointDeleted(trial, epoch, why):
+                query = "INSERT INTO deletions VALUES (?, ?, ?, ?, ?)"
+                row = (trial, epoch, why, session)
+            case SpaceExhausted(trials):
+                query = "INSERT INTO plan VALUES (?, ?, ?)"
+                row = ("exhausted", json.dumps(trials))
+        self._db.execute(query, (seq, *row))
+
+    @contextmanager
+    def _transaction(self, rows: int) -> Iterator[None]:
+        seq = self._seq
+        if rows > 1:  # a single statement is a transaction of its own
+            self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            if rows > 1:
+                self._db.execute("COMMIT")
+        except BaseException:
+            self._seq = seq
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
+    def grow(self, facts: Mapping[str, Any], pickles: Iterable[Pickle] = ()) -> None:
+        """Record that facts of the plan have changed, or a new trainer or dataset."""
+        with _explained(self.path):
+            if not self._session:
+                self._begin_session()
+            with self._transaction(2):
+                self._seq = _insert_plan(self._db, self._seq, facts, pickles)
+
+    def _begin_session(self) -> None:
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
+        self._db.execute("PRAGMA foreign_keys = ON")
+        latest = " UNION ALL ".join(f"SELECT max(seq) AS seq FROM {table}" for table in TABLES)
+        ((seq,),) = self._db.execute(f"SELECT ifnull(max(seq), 0) FROM ({latest})")
+        ((session,),) = self._db.execute("SELECT ifnull(max(session), 0) + 1 FROM sessions")
+        self._seq = seq
+        self._insert_session(session, None)
+        self._session = session
+
+    def _insert_session(self, session: int, ended: str | None) -> None:
+        from letstune import __version__
+
+        versions = {"letstune": __version__, "python": platform.python_version()}
+        self._db.execute(
+            "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                self._seq + 1,
+                session,
+                now(),
+                socket.gethostname(),
+                os.getpid(),
+                json.dumps(versions),
+                ended,
+            ),
+        )
+        self._seq += 1
+
+    def end_session(self, ended: str) -> None:
+        """Record how this session ended, if it recorded anything, and leave a single file."""
+        if self._session:
+            with _explained(self.path):
+                self._insert_session(self._session, ended)
+                self._session = 0
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                try:
+                    self._db.execute("PRAGMA journal_mode = DELETE")
+                except sqlite3.OperationalError as error:
+                    if "locked" not in str(error):  # by a reader: it stays in WAL until next time
+                        raise
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+
+def create(path: Path, facts: Mapping[str, Any], pickles: Iterable[Pickle]) -> None:
+    """Make a new journal, the whole of it or none: it is built beside and moved into place.
+
+    The caller holds the journal's lock.
+    """
+    beside = path.with_name(path.name + ".new")
+    with _explained(path):
+        try:
+            beside.unlink(missing_ok=True)
+            migrate(beside)
+            connection = sqlite3.connect(beside)
+            try:
+                with connection:
+                    _insert_plan(connection, 0, facts, pickles)
+            finally:
+                connection.close()
+            # SQLite has synced the file; its name is ours to sync.
+            beside.replace(path)
+            if os.name != "nt":
+                folder = os.open(path.parent, os.O_RDONLY)
+                os.fsync(folder)
+                os.close(folder)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
+
+
+def _insert_plan(
+    db: sqlite3.Connection, seq: int, facts: Mapping[str, Any], pickles: Iterable[Pickle]
+) -> int:
+    for fact, value in facts.items():
+        seq += 1
+        db.execute("INSERT INTO plan VALUES (?, ?, ?)", (seq, fact, json.dumps(value)))
+    for pickle in pickles:
+        seq += 1
+        sha256, about = hashlib.sha256(pickle.data).hexdigest(), json.dumps(pickle.about)
+        db.execute(
+            "INSERT INTO pickles VALUES (?, ?, ?, ?, NULL, ?)",
+            (seq, pickle.name, pickle.data, sha256, about),
+        )
+    return seq
+
+
+_INSERT_EPOCH: Final = "INSERT INTO epochs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?)"
+
+
+def _metrics_json(metrics: Mapping[str, float]) -> str:
+    try:
+        return json.dumps(metrics, allow_nan=False)
+    except ValueError:
+        # As text, which float() takes back: NaN is not JSON, and SQLite would refuse to read it.
+        return json.dumps({n: v if math.isfinite(v) else repr(v) for n, v in metrics.items()})
+
+
+def _check(path: Path) -> int:
+    """Return the schema version of a journal, without changing anything."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(100)
+    except FileNotFoundError as error:
+        raise JournalNotFoundError(
+            f"There is no journal at {path}. `letstune tune` starts a new one."
+        ) from error
+    except OSError as error:
+        raise JournalError(
+            f"{path} cannot be read: {error.strerror}. Expected a journal of letstune, a file."
+        ) from error
+    if not header.startswith(_HEADER) or len(header) < 100:
+        found = "is empty" if not header else "is not a SQLite database"
+        raise JournalError(
+            f"{path} {found}; expected a journal of letstune. Is it another file, or damaged? "
+            "Give the path of a journal, or a path at which there is nothing yet."
+        )
+    # Both numbers are in the header of the file, which SQLite documents as its file format.
+    if int.from_bytes(header[68:72]) != APPLICATION_ID:
+        raise JournalError(
+            f"{path} is a SQLite database, but not a journal of letstune. Give the path of a "
+            "journal, or a path at which there is nothing yet."
+        )
+    version = int.from_bytes(header[60:64])
+    if version > VERSION:
+        raise JournalError(
+            f"{path} was written by a newer letstune: its schema is {version}, and this letstune "
+            f"knows up to {VERSION}. Upgrade:  pip install --upgrade letstune"
+        )
+    return version
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into ours."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        advice = {
+            sqlite3.SQLITE_FULL: "Its disk is full. Free some space and resume; all that was "
+            "recorded is safe.",
+            sqlite3.SQLITE_IOERR: "Its disk fails or is full. Nothing recorded is lost if it can "
+            "be read again: resume then.",
+            sqlite3.SQLITE_CORRUPT: "It is damaged or truncated. Restore it from a backup, or "
+            "save what can be read:  sqlite3 FILE .recover",
+            sqlite3.SQLITE_NOTADB: "It is damaged or truncated. Restore it from a backup.",
+            sqlite3.SQLITE_READONLY: "It is read-only. Make it and its folder writable, or copy "
+            "it, with its .checkpoints folder, to where they are.",
+            sqlite3.SQLITE_CANTOPEN: "Its folder must be there, and writable if the run was "
+            "killed, since SQLite has to bring the journal's -wal file in.",
+            sqlite3.SQLITE_BUSY: "Something else is writing it. Close that and try again.",
+            sqlite3.SQLITE_CONSTRAINT: "Something else has written to it. Restore it from a "
+            "backup, and let nothing but letstune write it.",
+        }.get(code, "See `letstune check`.")
+        raise JournalError(f"{path}: {error}. {advice}") from error

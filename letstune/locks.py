@@ -1,0 +1,119 @@
+"""One owner a run: a lock that dies with the process that holds it, also after SIGKILL."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from letstune.errors import JournalError, JournalLockedError
+
+_HELD: Final[set[str]] = set()
+
+
+class JournalLock:
+    """A lock on a journal, held until `release` or the end of the process.
+
+    It is a POSIX record lock on a file beside the journal. Rejected: ``flock``, which a forked
+    child of the trainer would inherit and hold on to after its parent was killed; and the journal
+    itself as lock file, since closing any handle of it would drop SQLite's own locks.
+
+    Args:
+        path: the journal.
+        since: the time to tell others, in ISO 8601.
+
+    Raises:
+        JournalLockedError: somebody holds it; says who.
+    """
+
+    def __init__(self, path: Path, since: str) -> None:
+        self._key = str(path.resolve())
+        self._path = path.with_name(path.name + ".lock")
+        if self._key in _HELD:  # record locks do not exclude within a process
+            raise JournalLockedError(
+                f"{path} is already being worked on by this process; wait for that call of tune "
+                "or resume to end."
+            )
+        _HELD.add(self._key)
+        try:
+            self._file = self._acquire(path)
+        except BaseException:
+            _HELD.discard(self._key)
+            raise
+        holder = {"host": socket.gethostname(), "pid": os.getpid(), "since": since}
+        os.ftruncate(self._file, 0)
+        os.pwrite(self._file, json.dumps(holder).encode(), 0)
+
+    def _acquire(self, journal: Path) -> int:
+        while True:
+            try:
+                file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+            except OSError as error:
+                raise JournalError(
+                    f"{journal} cannot be locked: {error.strerror} ({self._path}). A run needs to "
+                    "write in the folder of its journal."
+                ) from error
+            if not _lock(file):
+                holder = os.pread(file, 4096, 0)
+                os.close(file)
+                raise JournalLockedError(_held_by(journal, holder))
+            # The owner before us may have removed the file between our opening and locking it.
+            if self._path.exists() and os.path.samestat(os.fstat(file), self._path.stat()):
+                return file
+            os.close(file)
+
+    def release(self) -> None:
+        """Let go of the lock."""
+        if self._key in _HELD:
+            self._path.unlink(missing_ok=True)
+            os.close(self._file)
+            _HELD.discard(self._key)
+
+    def __enter__(self) -> JournalLock:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.release()
+
+
+def _held_by(journal: Path, holder: bytes) -> str:
+    try:
+        found = json.loads(holder)
+        who = f"process {found['pid']} on {found['host']} since {found['since']}"
+    except (ValueError, KeyError, TypeError):  # it is just being written
+        who = "another process"
+    return (
+        f"{journal} is being worked on by {who}; wait for it, or stop it and resume. "
+        "`letstune status` can look at it meanwhile."
+    )
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(file: int) -> bool:
+        os.lseek(file, 1 << 20, os.SEEK_SET)  # beyond the text, which others must be able to read
+        try:
+            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
+else:
+    import fcntl
+
+    def _lock(file: int) -> bool:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True

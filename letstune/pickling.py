@@ -1,0 +1,209 @@
+"""Trainers and datasets as bytes that another process, on another day, can bring back.
+
+cloudpickle keeps classes of ``__main__`` (scripts, notebooks) and of files given to the command
+line by value, code included; those of modules by reference, and for them the folders from which
+modules were imported are kept, too.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import io
+import os
+import pickle
+import sys
+import sysconfig
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from letstune.errors import PickleError, PlanError
+from letstune.journal import Pickle
+
+DATASET_LIMIT: Final = 64 * 2**20
+"""The largest dataset that is kept in a journal, in bytes, unless LETSTUNE_DATASET_LIMIT is set."""
+
+
+class TooBigError(Exception):
+    """A pickle is larger than the limit."""
+
+
+class _Bounded(io.BytesIO):
+    """Stops a pickle that gets too big, rather than making gigabytes to measure them."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self._limit = limit
+
+    def write(self, data: Any) -> int:
+        written = super().write(data)
+        if self.tell() > self._limit:
+            raise TooBigError
+        return written
+
+
+def dataset_limit() -> int:
+    """Return the size in bytes above which a dataset is not kept.
+
+    Raises:
+        PlanError: the environment variable LETSTUNE_DATASET_LIMIT is not a number.
+    """
+    text = os.environ.get("LETSTUNE_DATASET_LIMIT", str(DATASET_LIMIT))
+    if not text.isdecimal():
+        raise PlanError(
+            f"LETSTUNE_DATASET_LIMIT is {text!r}; expected a number of bytes, such as "
+            f"{DATASET_LIMIT}."
+        )
+    return int(text)
+
+
+def dump(name: str, value: object, limit: int | None = None) -> Pickle:
+    """Return a pickled object with what is needed to bring it back.
+
+    Raises:
+        TooBigError: the pickle is larger than ``limit`` bytes.
+        PickleError: the object cannot be pickled.
+    """
+    import cloudpickle
+
+    file = io.BytesIO() if limit is None else _Bounded(limit)
+    try:
+        cloudpickle.dump(value, file)
+    except TooBigError:
+        raise
+    except Exception as error:
+        culprit = _culprit(value)
+        raise PickleError(
+            f"The {name}, a {type(value).__qualname__}, cannot be pickled{culprit}: {error}. "
+            "What holds files, locks, connections or generators is to be made in load_dataset, "
+            "not before."
+        ) from error
+    python = ".".join(map(str, sys.version_info[:2]))
+    about = {"type": type_name(type(value)), "python": python, "folders": _folders()}
+    return Pickle(name=name, data=file.getvalue(), about=about)
+
+
+def _culprit(value: object) -> str:
+    """Name the attribute that cannot be pickled, if it is one."""
+    import cloudpickle
+
+    for name, field in getattr(value, "__dict__", {}).items():
+        try:
+            cloudpickle.dumps(field)
+        except Exception:  # noqa: BLE001 (any exception is the answer)
+            return f" because of its attribute {name!r}"
+    return ""
+
+
+def clone(value: Any) -> Any:
+    """Return a copy made by pickling."""
+    return pickle.loads(dump("trainer", value).data)
+
+
+def type_name(cls: type) -> str:
+    """Return ``module:QualifiedName`` of a class."""
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def _folders() -> list[str]:
+    """Return the folders on the import path that do not come with Python or its packages."""
+    paths = sysconfig.get_paths()
+    installed = [Path(paths[name]).resolve() for name in ("stdlib", "platstdlib", "purelib")]
+    installed.append(Path(paths["platlib"]).resolve())
+    found = []
+    for entry in sys.path:
+        folder = Path(entry or ".").resolve()
+        if folder.is_dir() and not any(folder.is_relative_to(base) for base in installed):
+            found.append(str(folder))
+    return found
+
+
+def load(kept: Pickle, journal: Path, help_with: str) -> Any:
+    """Bring an object back, importing modules from where they were.
+
+    Args:
+        kept: the pickle.
+        journal: where it was kept, for an error.
+        help_with: what to do when it fails, for an error.
+
+    Raises:
+        PickleError: this Python, or a module, is not the one that it needs.
+    """
+    about = kept.about
+    for folder in about["folders"]:
+        if folder not in sys.path:
+            sys.path.append(folder)
+    try:
+        return pickle.loads(kept.data)
+    except Exception as error:
+        here = ".".join(map(str, sys.version_info[:2]))
+        if about["python"] != here:
+            why = f"It was kept by Python {about['python']}, and this is Python {here}"
+        else:
+            why = f"{type(error).__name__}: {error}"
+        raise PickleError(
+            f"{journal}: the {kept.name} ({about['type']}) cannot be brought back. {why}. "
+            f"Resume with what it was kept with, or {help_with}"
+        ) from error
+
+
+def load_object(name: str) -> Any:
+    """Return what ``MODULE:NAME`` or ``FILE.py:NAME`` names; a class is called, to make an object.
+
+    A file's classes are going to be kept by value, as those of a script that is run.
+
+    Raises:
+        PlanError: there is no such module, file or name.
+    """
+    source, _, attribute = name.rpartition(":")
+    if not source or not attribute.isidentifier():
+        raise PlanError(
+            f"{name!r}: expected MODULE:NAME or FILE.py:NAME, for instance digits.py:DigitsTrainer."
+        )
+    module = _load_file(Path(source)) if source.endswith(".py") else _load_module(source)
+    if not hasattr(module, attribute):
+        trainers = [n for n, v in vars(module).items() if isinstance(v, type) and "Trainer" in n]
+        raise PlanError(f"{source} has no {attribute!r}; it has {', '.join(trainers) or 'none'}.")
+    found = getattr(module, attribute)
+    return found() if isinstance(found, type) else found
+
+
+def _load_module(name: str) -> Any:
+    with _on_path(Path.cwd()):
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name is not None and (name + ".").startswith(error.name + "."):
+                raise PlanError(
+                    f"There is no module {name!r} to import from {Path.cwd()}. For a file, give "
+                    "its path, ending in .py."
+                ) from error
+            raise
+
+
+def _load_file(path: Path) -> Any:
+    import cloudpickle
+
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise PlanError(f"There is no file {path} (from {Path.cwd()}).")
+    module = importlib.util.module_from_spec(spec)
+    with _on_path(path.resolve().parent):
+        sys.modules[path.stem] = module
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[path.stem]
+            raise
+    cloudpickle.register_pickle_by_value(module)
+    return module
+
+
+@contextmanager
+def _on_path(folder: Path) -> Iterator[None]:
+    """Let modules be imported from a folder, from now on: what imports late needs it, too."""
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    yield

@@ -1,0 +1,125 @@
+"""Tells a person how a run is going: on a terminal, in a notebook, or line by line in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from letstune.records import Event, TrialFailed
+from letstune.rounds import planned_epochs
+from letstune.state import NO_VALUE, State
+
+if TYPE_CHECKING:
+    from rich.live import Live
+
+REFRESH: Final = 0.25
+LOG_EVERY: Final = 30.0
+
+
+def describe(state: State, seconds: float, since: int) -> str:
+    """Return one line: round, trials left, best so far, time left.
+
+    Args:
+        state: the run.
+        seconds: how long this session has been at it.
+        since: how many epochs were recorded when it began.
+    """
+    active = [k for k, ready in enumerate(state.ready) if ready]
+    rounds = f"round {max(active, default=0) + 1}/{len(state.limits)}"
+    left = state.unsettled + state.n_trials - len(state.trials)
+    parts = [rounds, f"{left} of {state.n_trials} trials left", f"{state.total_epochs} epochs"]
+    value, trial = state.leader
+    parts.append("no result yet" if value == NO_VALUE else f"best {value:.6g} (trial {trial})")
+    if state.finished:
+        parts[0] = "finished"
+    elif seconds and state.total_epochs > since:
+        ahead = planned_epochs(state.plan, state) - state.trained
+        pace = seconds / (state.total_epochs - since)
+        expected = ahead if state.timed else ahead * pace
+        parts.append(f"about {duration(max(0.0, expected))} left")
+    return ", ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """Return a time span for people.
+
+    >>> [duration(5), duration(75), duration(7260)]
+    ['5 s', '1 min 15 s', '2 h 1 min']
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+class Progress:
+    """Shows how a run is going; told after each commit.
+
+    On a terminal and in a notebook, a line that changes; elsewhere, a line every half minute. A
+    failed trial gets a line of its own.
+
+    Args:
+        state: the run as it begins.
+        show: False for silence.
+        clock: returns seconds, for tests.
+    """
+
+    def __init__(
+        self, state: State, *, show: bool = True, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._clock = clock
+        self._began = self._next = clock()
+        self._since = state.total_epochs
+        self._show = show
+        self._state = state
+        self._live: Live | None = None
+        if show:
+            self._open()
+
+    def _open(self) -> None:
+        notebook = "ipykernel" in sys.modules
+        if not (notebook or sys.stderr.isatty()):
+            self._next += LOG_EVERY
+            return
+        from rich.console import Console
+        from rich.live import Live
+
+        console = Console(stderr=not notebook)
+        self._live = Live(console=console, auto_refresh=False, transient=True)
+        self._live.start()
+
+    def recorded(self, events: Sequence[Event], state: State) -> None:
+        """See what was recorded."""
+        self._state = state
+        if not self._show:
+            return
+        for event in events:
+            if isinstance(event, TrialFailed):
+                self.tell(f"Trial {event.trial} failed in epoch {event.epoch}: {event.message}")
+        moment = self._clock()
+        if moment >= self._next:
+            self._next = moment + (REFRESH if self._live else LOG_EVERY)
+            line = describe(state, moment - self._began, self._since)
+            if self._live:
+                self._live.update(line, refresh=True)
+            else:
+                self.tell(line)
+
+    def tell(self, line: str) -> None:
+        """Write a line that stays."""
+        if not self._show:
+            return
+        if self._live:
+            self._live.console.print(line, markup=False, highlight=False)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """End with a line on where the run is now."""
+        if self._live:
+            self._live.stop()
+            self._live = None
+        self.tell(describe(self._state, self._clock() - self._began, self._since))

@@ -1,0 +1,299 @@
+"""Frozen values that travel between the parts: plan, task and events.
+
+Events are what a journal holds, one row each, and what an executor delivers. A dataclass with
+slots rather than a dict: a misspelt field fails where it is written, and a million of them are
+replayed at every resume.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final, Literal
+
+from letstune.errors import PlanError
+
+SIMPLE_ROUNDS: Final = (1,)
+DEFAULT_LENGTHS: Final = (3, 9, 36)
+ADAPTIVE_COHORTS: Final = (16, 8, 4, 2, 1)
+
+
+def rank_key(value: float, trial: int) -> tuple[bool, float, int]:
+    """Return a key that sorts the best value first, non-finite ones last, ties by trial.
+
+    >>> sorted([(0.5, 1), (float("nan"), 0), (0.5, 0), (0.9, 2)], key=lambda v: rank_key(*v))
+    [(0.9, 2), (0.5, 0), (0.5, 1), (nan, 0)]
+    """
+    if math.isfinite(value):
+        return (False, -value, trial)
+    return (True, 0.0, trial)
+
+
+def _positive(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """Investment rounds: how long each is, who advances, who competes with whom.
+
+    Successive halving as in Jamieson and Talwalkar, "Non-stochastic Best Arm Identification and
+    Hyperparameter Optimization" (AISTATS 2016), with reduction factor ``1 / keep``.
+
+    Args:
+        lengths: how much every round adds, all of them in epochs or all as `timedelta`.
+            ``[3, 9, 36]`` trains 3 epochs, then up to 12, then up to 48. Rounds in epochs are
+            exact; rounds in time are decided from recorded seconds, so they are exact for a given
+            journal but not between machines.
+        keep: the share of trials that advances to the next round, rounded up; in (0, 1].
+        cohort: how many trials compete in the same rounds, or a sequence of such sizes, whose
+            last one repeats. None: all trials in one cohort, or, with a sampler that learns,
+            cohorts of 16, 8, 4, 2 and then 1.
+
+    Raises:
+        PlanError: an argument is not what it must be.
+
+    >>> Rounds([3, 9, 36]).limits
+    (3, 12, 48)
+    """
+
+    lengths: Sequence[int] | Sequence[timedelta] = DEFAULT_LENGTHS
+    keep: float = 0.25
+    cohort: int | Sequence[int] | None = None
+
+    def __post_init__(self) -> None:
+        lengths: tuple[Any, ...] = tuple(self.lengths)
+        timed = [isinstance(length, timedelta) for length in lengths]
+        if not lengths or (any(timed) and not all(timed)):
+            raise PlanError(
+                f"rounds={list(lengths)!r}: expected at least one length, all of them numbers of "
+                "epochs or all of them timedelta, for instance rounds=[3, 9, 36]."
+            )
+        for length in lengths:
+            if length <= timedelta(0) if isinstance(length, timedelta) else not _positive(length):
+                raise PlanError(
+                    f"rounds={list(lengths)!r}: {length!r} is no length of a round. "
+                    "Give a whole number of epochs from 1 on, or a positive timedelta."
+                )
+        keep: Any = self.keep
+        if isinstance(keep, bool) or not isinstance(keep, int | float) or not 0 < keep <= 1:
+            raise PlanError(
+                f"keep={keep!r}: expected the share of trials that advances, above 0 and at most "
+                "1. Leave it out for 0.25."
+            )
+        cohort: Any = self.cohort
+        if cohort is not None:
+            cohort = (cohort,) if isinstance(cohort, int) else tuple(cohort)
+            if not cohort or not all(map(_positive, cohort)):
+                raise PlanError(
+                    f"cohort={self.cohort!r}: expected a number of trials from 1 on, or a "
+                    "sequence of such numbers. Leave it out to let all trials compete."
+                )
+        object.__setattr__(self, "lengths", lengths)
+        object.__setattr__(self, "keep", float(keep))
+        object.__setattr__(self, "cohort", cohort)
+
+    @property
+    def timed(self) -> bool:
+        """Whether the lengths are times rather than numbers of epochs."""
+        return isinstance(self.lengths[0], timedelta)
+
+    @property
+    def limits(self) -> tuple[float, ...]:
+        """How far a trial may be trained by the end of each round, in epochs or in seconds."""
+        total: Any = timedelta(0) if self.timed else 0
+        limits = []
+        for length in self.lengths:
+            total += length
+            limits.append(total.total_seconds() if self.timed else total)
+        return tuple(limits)
+
+    def quotas(self, size: int) -> tuple[int, ...]:
+        """Return how many of ``size`` trials take part in each round.
+
+        >>> Rounds([3, 9, 36]).quotas(64)
+        (64, 16, 4)
+        """
+        quotas = [size]
+        for _ in self.lengths[1:]:
+            # The tiny tolerance makes 0.1 * 30 (3.0000000000000004) keep 3 of 30, not 4.
+            quotas.append(min(quotas[-1], math.ceil(self.keep * quotas[-1] * (1 - 1e-12))))
+        return tuple(quotas)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the rounds as a JSON-able dict."""
+        unit = "seconds" if self.timed else "epochs"
+        lengths = [x.total_seconds() if isinstance(x, timedelta) else x for x in self.lengths]
+        cohort = None if self.cohort is None else list(self.cohort)  # type: ignore[arg-type]
+        return {"unit": unit, "lengths": lengths, "keep": self.keep, "cohort": cohort}
+
+    @staticmethod
+    def from_dict(recorded: Mapping[str, Any]) -> Rounds:
+        """Return the rounds that `to_dict` described."""
+        lengths = recorded["lengths"]
+        if recorded["unit"] == "seconds":
+            lengths = [timedelta(seconds=seconds) for seconds in lengths]
+        return Rounds(lengths, keep=recorded["keep"], cohort=recorded["cohort"])
+
+    def grows_to(self, other: Rounds) -> bool:
+        """Tell whether ``other`` only adds to these: a longer last round, or rounds behind it."""
+        mine, theirs = tuple(self.lengths), tuple(other.lengths)
+        last = len(mine) - 1
+        return (
+            (self.keep, self.cohort, self.timed) == (other.keep, other.cohort, other.timed)
+            and len(theirs) >= len(mine)
+            and theirs[:last] == mine[:last]
+            and bool(theirs[last] >= mine[last])  # type: ignore[operator]
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a run is to do: all that decides, and nothing about who does it.
+
+    ``sampler`` and ``store`` are JSON-able dicts with a ``name`` and its ``options``.
+    """
+
+    metric: str
+    n_trials: int
+    rounds: Rounds
+    simple: bool
+    seed: int
+    space: str
+    sampler: Mapping[str, Any]
+    adaptive: bool
+    store: Mapping[str, Any]
+    lag: int
+    keep_checkpoints: int | Literal["all"]
+    trainer: str
+    dataset: Any = None
+
+    def to_facts(self) -> dict[str, Any]:
+        """Return the rows of the journal's table ``plan``: JSON-able values by name."""
+        facts = dict(vars(self))
+        facts["rounds"] = self.rounds.to_dict()
+        facts["space"] = json.loads(self.space)
+        return facts
+
+    @staticmethod
+    def from_facts(facts: Mapping[str, Any]) -> Plan:
+        """Return the plan whose facts these are; facts of later versions are passed over."""
+        known = {name: facts[name] for name in Plan.__dataclass_fields__ if name in facts}
+        known["rounds"] = Rounds.from_dict(facts["rounds"])
+        known["space"] = json.dumps(facts["space"], separators=(",", ":"))
+        return Plan(**known)
+
+    def cohort_size(self, cohort: int) -> int:
+        """Return how many trials a cohort has when there are enough for it."""
+        sizes = self.rounds.cohort
+        if sizes is not None:
+            sizes = tuple(sizes)  # type: ignore[arg-type]
+        elif not self.adaptive:
+            return self.n_trials
+        else:
+            sizes = (1,) if self.simple else ADAPTIVE_COHORTS
+        return sizes[min(cohort, len(sizes) - 1)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """Train one trial until it reaches the end of its round.
+
+    ``epochs`` epochs are recorded already, ``seconds`` long in all. Training starts from the
+    checkpoint of epoch ``loaded`` (-1: from a new model), so the epochs from ``loaded + 1`` to
+    ``epochs - 1``, if any, are trained again without being recorded again.
+    """
+
+    trial: int
+    attempt: str
+    params: str
+    epochs: int
+    seconds: float
+    limit: float
+    timed: bool
+    loaded: int = -1
+    checkpoint: Stored | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Where a store keeps a checkpoint, and how to know that it is still the same."""
+
+    uri: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrialProposed:
+    """A trial has its params. ``sampler`` is who proposed them."""
+
+    trial: int
+    params: str
+    sampler: str
+
+
+@dataclass(frozen=True, slots=True)
+class EpochFinished:
+    """A trial was trained for one more epoch; its model is safe in ``checkpoint``, if any.
+
+    ``started`` is UTC in ISO 8601; ``seconds`` is from a monotonic clock.
+    """
+
+    trial: int
+    epoch: int
+    value: float
+    metrics: Mapping[str, float]
+    started: str
+    seconds: float
+    checkpoint: Stored | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrialStopped:
+    """The trainer ended a trial early: it is finished after ``epoch`` (-1: before the first)."""
+
+    trial: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrialFailed:
+    """A trial ended in an error, while working on ``epoch``."""
+
+    trial: int
+    epoch: int
+    kind: str
+    message: str
+    traceback: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointDeleted:
+    """A checkpoint is no longer kept: ``why`` is superseded, outranked, failed or missing."""
+
+    trial: int
+    epoch: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceExhausted:
+    """There are only ``trials`` different params, fewer than were asked for."""
+
+    trials: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskEnded:
+    """An executor is done with a task. The only event that is not journalled."""
+
+    trial: int
+
+
+Event = (
+    TrialProposed | EpochFinished | TrialStopped | TrialFailed | CheckpointDeleted | SpaceExhausted
+)

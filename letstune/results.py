@@ -1,0 +1,428 @@
+"""What came of a run: trials, best first, as values, tables and DataFrames. Read-only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, overload
+
+from letstune.checkpoints import Checkpoint, Store, fetched
+from letstune.errors import CheckpointNotKeptError, MissingPackageError, TrialNotFoundError
+from letstune.journal import Journal
+from letstune.records import EpochFinished, Plan, TrialFailed, rank_key
+from letstune.state import State, TrialState
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import RenderableType
+
+
+SHOWN = 10
+
+
+class ParamsLike(Protocol):
+    """Params of a trial: a `Params`, or, when only the journal was read, a `RecordedParams`."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return them as a JSON-able dict."""
+
+    def to_json(self) -> str:
+        """Return them as JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialError:
+    """How a trial failed.
+
+    Attributes:
+        trial_id: the trial.
+        epoch: the epoch that it was working on.
+        kind: ``raised``: the trainer raised an exception.
+        message: its last line.
+        traceback: all of it.
+    """
+
+    trial_id: int
+    epoch: int
+    kind: str
+    message: str
+    traceback: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Epoch:
+    """A recorded epoch.
+
+    Attributes:
+        trial_id: its trial.
+        epoch: its number, from 0 on.
+        metric_value: the value of the optimized metric; may be NaN or infinite.
+        metric_values: all metric values.
+        started_at: when it began, UTC.
+        duration: how long `train_epoch` or `train` took, in seconds.
+    """
+
+    trial_id: int
+    epoch: int
+    metric_value: float
+    metric_values: Mapping[str, float]
+    started_at: datetime
+    duration: float
+    _run: _Run
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The model as it was after this epoch; an error tells if it was let go."""
+        return self._run.checkpoint(self.trial_id, self.epoch)
+
+    def __repr__(self) -> str:
+        return f"Epoch(epoch={self.epoch}, metric_value={self.metric_value!r})"
+
+
+class Trial:
+    """A trial: params and what came of them.
+
+    Attributes:
+        trial_id: its number, from 0 on.
+        params: its params.
+        round: the last round that it entered, from 0 on.
+        duration: how long its epochs took, in seconds.
+        status: proposed, trained, stopped (by the trainer) or failed.
+    """
+
+    def __init__(self, run: _Run, trial_id: int, state: TrialState) -> None:
+        self._run = run
+        self._state = state
+        self.trial_id = trial_id
+        self.round = state.round
+        self.duration = state.seconds
+        self.status = state.status
+
+    @cached_property
+    def params(self) -> Any:
+        """Its params, as the `Params` class that was tuned, or a `RecordedParams`."""
+        return self._run.decode(self._state.params)
+
+    @cached_property
+    def epochs(self) -> tuple[Epoch, ...]:
+        """All of its recorded epochs."""
+        return self._run.epochs(self.trial_id)[: self._state.epochs]
+
+    @property
+    def best_epoch(self) -> Epoch | None:
+        """The first epoch with the best metric value; None before the first epoch."""
+        return self.epochs[self._state.best_epoch] if self._state.epochs else None
+
+    @property
+    def last_epoch(self) -> Epoch | None:
+        """The last epoch; None before the first epoch."""
+        return self.epochs[-1] if self._state.epochs else None
+
+    @property
+    def metric_value(self) -> float:
+        """The best metric value; NaN before the first epoch."""
+        if math.isfinite(self._state.best):
+            return self._state.best
+        return math.nan if self.best_epoch is None else self.best_epoch.metric_value
+
+    @property
+    def metric_values(self) -> Mapping[str, float]:
+        """All metric values of the best epoch; empty before the first epoch."""
+        return {} if self.best_epoch is None else self.best_epoch.metric_values
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The model as it was after the best epoch; an error tells if it was let go."""
+        return self._run.checkpoint(self.trial_id, self._state.best_epoch)
+
+    def __repr__(self) -> str:
+        return (
+            f"Trial(trial_id={self.trial_id}, metric_value={self.metric_value!r}, "
+            f"round={self.round}, epochs={self._state.epochs}, params={self.params!r})"
+        )
+
+
+@dataclass(kw_only=True)
+class _Run:
+    """Where results come from: the journal, opened for each look, and the store."""
+
+    path: Path
+    plan: Plan
+    state: State
+    store: Callable[[], Store]
+    decode: Callable[[str], Any]
+
+    def epochs(self, trial_id: int | None = None) -> tuple[Epoch, ...]:
+        journal = Journal(self.path)
+        try:
+            return tuple(map(self._epoch, journal.epochs(trial_id)))
+        finally:
+            journal.close()
+
+    def _epoch(self, recorded: EpochFinished) -> Epoch:
+        return Epoch(
+            trial_id=recorded.trial,
+            epoch=recorded.epoch,
+            metric_value=recorded.value,
+            metric_values=recorded.metrics,
+            started_at=datetime.fromisoformat(recorded.started),
+            duration=recorded.seconds,
+            _run=self,
+        )
+
+    def failures(self) -> list[TrialFailed]:
+        journal = Journal(self.path)
+        try:
+            return journal.failures()
+        finally:
+            journal.close()
+
+    def checkpoint(self, trial_id: int, epoch: int) -> Checkpoint:
+        what = f"{self.path}: the checkpoint of epoch {epoch} of trial {trial_id}"
+        stored = self.state.trials[trial_id].kept.get(epoch)
+        if stored is not None:
+            return fetched(self.store(), stored, what)
+
+        def missing() -> Path:
+            raise CheckpointNotKeptError(f"{what} {self._why_not(trial_id, epoch)}")
+
+        return Checkpoint(missing)
+
+    def _why_not(self, trial_id: int, epoch: int) -> str:
+        journal = Journal(self.path)
+        try:
+            why = journal.deletions().get((trial_id, epoch))
+        finally:
+            journal.close()
+        if why is None:
+            return "was never there: the trial has no such epoch, or its save() wrote nothing."
+        if why == "missing":
+            return "was lost, and written off by `letstune check --fix`."
+        return (
+            f"was let go ({why}): kept are the best epochs of the "
+            f"{self.plan.keep_checkpoints} best trials. To keep more next time, tune with "
+            "keep_checkpoints='all', or a larger number."
+        )
+
+
+class TuningResults(Sequence[Trial]):
+    """The trials of a run, best first; failed ones are last.
+
+    Equal metric values are ranked by trial id. ``results[0]`` is the winner.
+    """
+
+    def __init__(self, run: _Run) -> None:
+        self._run = run
+        trials = [Trial(run, number, state) for number, state in enumerate(run.state.trials)]
+        trials.sort(
+            key=lambda t: (t.status == "failed", rank_key(t._state.best, t.trial_id)),
+        )
+        self._trials = trials
+
+    @property
+    def journal(self) -> Path:
+        """The journal that the results are from."""
+        return self._run.path
+
+    @property
+    def metric(self) -> str:
+        """The name of the optimized metric."""
+        return self._run.plan.metric
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run did all that was planned."""
+        return self._run.state.finished
+
+    @property
+    def best(self) -> Trial:
+        """The winner, the same as ``results[0]``.
+
+        Raises:
+            TrialNotFoundError: no trial has a result yet.
+        """
+        if not self._trials or not self._trials[0]._state.epochs:
+            raise TrialNotFoundError(
+                f"{self._run.path}: no trial has a result yet; `results.errors` tells what failed."
+            )
+        return self._trials[0]
+
+    @property
+    def errors(self) -> list[TrialError]:
+        """How trials failed, in the order in which they did."""
+        return [
+            TrialError(
+                trial_id=failure.trial,
+                epoch=failure.epoch,
+                kind=failure.kind,
+                message=failure.message,
+                traceback=failure.traceback,
+            )
+            for failure in self._run.failures()
+        ]
+
+    def trial(self, trial_id: int) -> Trial:
+        """Return the trial of that id.
+
+        Raises:
+            TrialNotFoundError: there is none.
+        """
+        for trial in self._trials:
+            if trial.trial_id == trial_id:
+                return trial
+        raise TrialNotFoundError(
+            f"{self._run.path} has no trial {trial_id}; it has trials 0 to {len(self) - 1}."
+        )
+
+    @overload
+    def __getitem__(self, index: int) -> Trial: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Trial]: ...
+
+    def __getitem__(self, index: int | slice) -> Trial | list[Trial]:
+        return self._trials[index]
+
+    def __len__(self) -> int:
+        return len(self._trials)
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield a flat dict for each trial, best first: the rows of `to_df`."""
+        epochs: dict[int, list[Epoch]] = {}
+        for epoch in self._run.epochs():
+            epochs.setdefault(epoch.trial_id, []).append(epoch)
+        for trial in self._trials:
+            trial.epochs = tuple(epochs.get(trial.trial_id, ())[: trial._state.epochs])
+            row: dict[str, Any] = {
+                "trial_id": trial.trial_id,
+                "metric_value": trial.metric_value,
+                "status": trial.status,
+                "round": trial.round,
+                "epochs": trial._state.epochs,
+                "best_epoch": trial._state.best_epoch if trial._state.epochs else None,
+                "duration": trial.duration,
+            }
+            row |= _flat("params", trial.params.to_dict())
+            for prefix, epoch_or_none in (("best", trial.best_epoch), ("last", trial.last_epoch)):
+                row |= _flat(prefix, epoch_or_none.metric_values if epoch_or_none else {})
+            yield row
+
+    def epoch_rows(self) -> Iterator[dict[str, Any]]:
+        """Yield a flat dict for each epoch, by trial and epoch: the rows of `epochs_df`."""
+        for epoch in self._run.epochs():
+            yield {
+                "trial_id": epoch.trial_id,
+                "epoch": epoch.epoch,
+                "metric_value": epoch.metric_value,
+                "started_at": epoch.started_at,
+                "duration": epoch.duration,
+            } | _flat("metrics", epoch.metric_values)
+
+    def to_df(self) -> pd.DataFrame:
+        """Return a DataFrame with a row for each trial, best first.
+
+        Columns: trial_id, metric_value, status, round, epochs, best_epoch, duration (seconds);
+        ``params.*``; ``best.*`` and ``last.*``, the metric values of the best and last epoch.
+
+        Raises:
+            MissingPackageError: pandas is not installed.
+        """
+        frame: pd.DataFrame = _pandas().DataFrame(list(self.rows()))
+        return frame
+
+    def epochs_df(self) -> pd.DataFrame:
+        """Return a DataFrame with a row for each epoch, by trial and epoch.
+
+        Columns: trial_id, epoch, metric_value, started_at (UTC), duration (seconds) and
+        ``metrics.*``.
+
+        Raises:
+            MissingPackageError: pandas is not installed.
+        """
+        frame: pd.DataFrame = _pandas().DataFrame(list(self.epoch_rows()))
+        return frame
+
+    def _table(self) -> list[tuple[str, ...]]:
+        head: tuple[str, ...] = ("trial", self.metric, "round", "epochs", "seconds", "params")
+        return [head] + [
+            (
+                str(trial.trial_id),
+                f"{trial.metric_value:.6g}" if trial.status != "failed" else "failed",
+                str(trial.round),
+                str(trial._state.epochs),
+                f"{trial.duration:.3g}",
+                ", ".join(f"{name}={_brief(v)}" for name, v in trial.params.to_dict().items()),
+            )
+            for trial in self._trials[:SHOWN]
+        ]
+
+    def _title(self) -> str:
+        state = "finished" if self.finished else "unfinished"
+        failed = sum(trial.status == "failed" for trial in self._trials)
+        return f"{self._run.path}: {len(self)} trials, {failed} failed, {state}"
+
+    def __repr__(self) -> str:
+        table = self._table()
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in table
+        ]
+        more = [f"... and {len(self) - SHOWN} more"] if len(self) > SHOWN else []
+        return "\n".join([f"<TuningResults {self._title()}>", *lines, *more])
+
+    def __rich__(self) -> RenderableType:
+        from rich.table import Table
+
+        head, *rows = self._table()
+        table = Table(*head, title=self._title(), caption_justify="left")
+        for row in rows:
+            table.add_row(*row)
+        if len(self) > SHOWN:
+            table.caption = f"and {len(self) - SHOWN} more"
+        return table
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        head, *rows = self._table()
+        cells = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows]
+        return (
+            f"<table><caption>{escape(self._title())}</caption>"
+            f"<thead><tr>{''.join(f'<th>{escape(name)}</th>' for name in head)}</tr></thead>"
+            f"<tbody>{''.join(f'<tr>{row}</tr>' for row in cells)}</tbody></table>"
+        )
+
+
+def _flat(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict) and "$float" in value:
+            flat[f"{prefix}.{name}"] = float(value["$float"])
+        elif isinstance(value, dict):
+            flat |= _flat(f"{prefix}.{name}", value)
+        else:
+            flat[f"{prefix}.{name}"] = value
+    return flat
+
+
+def _brief(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name}={_brief(v)}" for name, v in value.items()) + "}"
+    return str(value)
+
+
+def _pandas() -> Any:
+    try:
+        import pandas
+    except ImportError as error:
+        raise MissingPackageError(
+            "A DataFrame needs pandas, which is not installed:  pip install pandas"
+        ) from error
+    return pandas

@@ -1,0 +1,216 @@
+"""The loop: ask what is next, have it trained, record what comes of it.
+
+This is the only place that does and records. It decides nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from types import FrameType
+from typing import Protocol
+
+from letstune.checkpoints import Store
+from letstune.errors import Interrupted, TrainerError
+from letstune.executors import Delivery, Executor
+from letstune.journal import Journal
+from letstune.params import Space
+from letstune.records import (
+    CheckpointDeleted,
+    Event,
+    Plan,
+    SpaceExhausted,
+    TaskEnded,
+    TrialFailed,
+    TrialProposed,
+)
+from letstune.rounds import Proposal, next_proposal, next_tasks, useless, visible
+from letstune.samplers import Observation, Sampler, propose_distinct
+from letstune.state import State
+
+
+class Observer(Protocol):
+    """Is told what was recorded, after it is durable. Cannot change a run."""
+
+    def recorded(self, events: Sequence[Event], state: State) -> None:
+        """See what is new."""
+
+
+@dataclass(kw_only=True)
+class Runner:
+    """Runs a plan from wherever its journal stands to its end.
+
+    ``token`` names this process in attempts, so that no checkpoint's name is ever used again.
+    """
+
+    plan: Plan
+    state: State
+    journal: Journal
+    space: Space
+    sampler: Sampler
+    store: Store
+    executor: Executor
+    observer: Observer
+    token: str
+    passthrough_errors: bool = False
+    _running: dict[int, str] = field(default_factory=dict)
+    _due: list[CheckpointDeleted] = field(default_factory=list)
+    _seen: dict[int, Observation] = field(default_factory=dict)
+    _taken: set[str] = field(default_factory=set)
+    _started: int = 0
+
+    def run(self) -> None:
+        """Train until the plan is done.
+
+        Raises:
+            Interrupted: SIGINT or SIGTERM came; the epoch in flight was recorded.
+            KeyboardInterrupt: one of them came twice.
+            LetstuneError: the trainer breaks its contract, a checkpoint is missing, or the
+                journal cannot be written.
+            Exception: a trainer raised it, and ``passthrough_errors`` is set.
+        """
+        ended = "error"
+        try:
+            with _interruptible() as interrupted:
+                self._let_go()
+                while not interrupted() and self._start_tasks():
+                    for delivery in self.executor.deliveries():
+                        self._take(delivery)
+                self._record(())  # what was let go last
+            if not self.state.finished:
+                ended = "interrupted"
+                raise Interrupted(str(self.journal.path))
+            ended = "finished"
+        except KeyboardInterrupt:
+            ended = "interrupted"
+            raise
+        finally:
+            self.executor.close()
+            self.journal.end_session(ended)
+
+    def _start_tasks(self) -> bool:
+        """Keep the executor busy; tell whether it is."""
+        slots = self.executor.slots - len(self._running)
+        tasks = next_tasks(self.plan, self.state, self._running, slots)
+        while len(tasks) < slots and (proposal := next_proposal(self.plan, self.state)):
+            self._propose(proposal)
+            tasks = next_tasks(self.plan, self.state, self._running, slots)
+        for task in tasks:
+            self._started += 1
+            attempt = f"{self.token}-{self._started}"
+            self._running[task.trial] = attempt
+            self.executor.start(replace(task, attempt=attempt))
+        return bool(self._running)
+
+    def _propose(self, proposal: Proposal) -> None:
+        """Have a cohort proposed, all of it or nothing."""
+        if not self._taken:
+            self._taken.update(trial.params for trial in self.state.trials)
+        history = self._history(proposal.cohort)
+        events: list[Event] = []
+        fresh: list[str] = []
+        for trial in range(proposal.first, proposal.first + proposal.count):
+            params = propose_distinct(
+                self.sampler, self.space, history, self.plan.seed, trial, self._taken
+            )
+            if params is None:
+                events.insert(0, SpaceExhausted(trial))
+                break
+            text = params.to_json()
+            self._taken.add(text)
+            fresh.append(text)
+            events.append(TrialProposed(trial, text, self.plan.sampler["name"]))
+            if self.plan.adaptive:
+                history.append(Observation(trial, params, "pending"))
+        self._record(events)
+        if events and isinstance(events[0], SpaceExhausted):
+            # There are fewer trials than the state took for granted: fold it anew.
+            self.plan, self.state = self.journal.load()
+            self._let_go()
+
+    def _history(self, cohort: int) -> list[Observation]:
+        history = []
+        for sight in visible(self.plan, self.state, cohort):
+            seen = self._seen.get(sight.trial)
+            if seen is None or (seen.status, len(seen.values)) != (sight.status, sight.epochs):
+                params = self.space.decode(self.state.trials[sight.trial].params)
+                shown = (
+                    list(self.journal.epochs(sight.trial))[: sight.epochs] if sight.epochs else []
+                )
+                seen = Observation(
+                    sight.trial,
+                    params,
+                    sight.status,
+                    tuple(epoch.value for epoch in shown),
+                    tuple(epoch.metrics for epoch in shown),
+                )
+                self._seen[sight.trial] = seen
+            history.append(seen)
+        return history
+
+    def _take(self, delivery: Delivery) -> None:
+        if self._running.get(delivery.trial) != delivery.attempt:
+            return  # stale: from a worker that was given up
+        events = [event for event in delivery.events if not isinstance(event, TaskEnded)]
+        if len(events) < len(delivery.events):
+            del self._running[delivery.trial]
+        if events:
+            self._record(events)
+        if self.passthrough_errors:
+            for event in events:
+                if isinstance(event, TrialFailed):
+                    raise delivery.error or TrainerError(event.traceback)
+
+    def _record(self, events: Sequence[Event]) -> None:
+        """Make events true: journal first, then state, then whoever wants to know.
+
+        Deletions that the events before have made due are recorded along with these, which saves
+        a sync an epoch; only then are the checkpoints deleted, so that the journal never points
+        to one that is gone.
+        """
+        due, self._due = self._due, []
+        self.journal.append([*events, *due])
+        for deletion in due:
+            stored = self.state.trials[deletion.trial].kept[deletion.epoch]
+            self.state.apply(deletion)
+            self.store.delete(stored.uri)
+        for event in events:
+            self.state.apply(event)
+        self._let_go()
+        self.observer.recorded(events, self.state)
+
+    def _let_go(self) -> None:
+        self._due = useless(self.plan, self.state)
+        self.state.changed.clear()
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Take the first SIGINT or SIGTERM for a request, and the second one for an order.
+
+    Yields a function that tells whether the request has come. Only the main thread can do this;
+    in another one, signals keep their meaning.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    count = 0
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        nonlocal count
+        count += 1
+        if count > 1:
+            raise KeyboardInterrupt
+        # Not print(): a handler may come in the middle of another one.
+        os.write(2, b"\nletstune: finishing the epoch in flight; once more to stop at once.\n")
+
+    previous = {which: signal.signal(which, handle) for which in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: count > 0
+    finally:
+        for which, handler in previous.items():
+            signal.signal(which, signal.SIG_DFL if handler is None else handler)

@@ -1,0 +1,65 @@
+"""Seeds for (purpose, trial, epoch), derived from the run's seed and never stored.
+
+A pickled generator may not be the same after a crash, or in another version of its library; a
+seed that is computed anew always is. `numpy.random.SeedSequence` mixes the numbers, so that
+neighbouring trials and epochs get independent streams.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class Purpose(IntEnum):
+    """What a stream of random numbers is for. The numbers are part of the journal's contract."""
+
+    PROPOSE = 0
+    LOAD_DATASET = 1
+    CREATE_MODEL = 2
+    LOAD = 3
+    TRAIN = 4
+
+
+def sequence(seed: int, purpose: Purpose, trial: int, epoch: int) -> np.random.SeedSequence:
+    """Return the seed sequence of one purpose of one epoch of one trial.
+
+    >>> sequence(1, Purpose.TRAIN, 2, 3).generate_state(2).tolist()
+    [1352580914, 1914303447]
+    """
+    from numpy.random import SeedSequence
+
+    return SeedSequence([seed, purpose, trial, epoch])
+
+
+def generator(seed: int, purpose: Purpose, trial: int, epoch: int) -> np.random.Generator:
+    """Return a new generator at the start of its stream."""
+    from numpy.random import PCG64, Generator
+
+    # Not default_rng(): which bit generator that is may change with a version of NumPy.
+    return Generator(PCG64(sequence(seed, purpose, trial, epoch)))
+
+
+def seed_globals(seed: int) -> None:
+    """Seed the global generators of `random`, NumPy, and of PyTorch and TensorFlow if imported.
+
+    Args:
+        seed: from 0 to 2**31 - 1, which every one of them takes.
+    """
+    random.seed(seed)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(seed)
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(seed)
+    if tensorflow := sys.modules.get("tensorflow"):
+        tensorflow.random.set_seed(seed)
+
+
+def fresh_seed() -> int:
+    """Return a seed for a new run that was given none, from the operating system."""
+    return random.SystemRandom().randrange(2**31)

@@ -1,0 +1,585 @@
+"""`tune`, `resume` and `load`: put the parts together.
+
+There is one path. `tune` makes an empty journal if there is none; from there on, it resumes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from letstune import pickling
+from letstune.checkpoints import DirectoryStore, Store
+from letstune.errors import CheckpointError, Interrupted, PickleError, PlanChangedError, PlanError
+from letstune.executors import InProcessExecutor
+from letstune.journal import Journal, Pickle, create, now
+from letstune.locks import JournalLock
+from letstune.params import Params, RecordedParams, Space
+from letstune.progress import Progress
+from letstune.records import SIMPLE_ROUNDS, Plan, Rounds
+from letstune.results import TuningResults, _Run
+from letstune.runner import Runner
+from letstune.samplers import Sampler, make_sampler
+from letstune.seeding import fresh_seed
+from letstune.state import State
+from letstune.trainer import SimpleTrainer, Trainer, check_trainer, params_class
+from letstune.worker import Worker
+
+RUNS: Final = "letstune-runs"
+SamplerLike = str | tuple[str, Mapping[str, Any]] | Sampler
+RoundsLike = Rounds | Sequence[int] | Sequence[timedelta]
+_RECORDED: Final[Any] = type("_Recorded", (), {"__repr__": lambda self: "<recorded>"})()
+
+
+def tune(
+    trainer: Trainer[Any],
+    n_trials: int,
+    *,
+    dataset: object = None,
+    journal: str | os.PathLike[str] | None = None,
+    rounds: RoundsLike | None = None,
+    sampler: SamplerLike = "random",
+    store: str | os.PathLike[str] | Store | None = None,
+    workers: int | None = None,
+    lag: int | None = None,
+    seed: int | None = None,
+    keep_checkpoints: int | Literal["all"] = 10,
+    passthrough_errors: bool = False,
+    progress: bool | None = None,
+) -> TuningResults:
+    """Tune a trainer's params, and return its trials, best first.
+
+    With a journal that exists, the run goes on where it stopped, however it stopped; one that is
+    finished is only read. It must have been started with the same plan and search space;
+    ``n_trials`` and ``rounds`` may have grown.
+
+    Args:
+        trainer: a `SimpleTrainer` or an `EpochTrainer`, pickleable.
+        n_trials: how many params to try in all. Fewer are tried if there are no more.
+        dataset: passed to ``trainer.load_dataset``. Kept in the journal, unless its pickle takes
+            more than 64 MiB, or than the environment variable LETSTUNE_DATASET_LIMIT says.
+        journal: the SQLite file that holds the run. By default a new one in ``letstune-runs/``.
+        rounds: how long the investment rounds are: numbers of epochs, times, or `Rounds`. By
+            default ``[3, 9, 36]``. Not for a `SimpleTrainer`.
+        sampler: who proposes params: ``"random"``, ``"grid"``, a name with options, or a `Sampler`.
+        store: where checkpoints are kept: a directory or a `Store`. By default a directory next to
+            the journal.
+        workers: how many processes train. This version trains in this process: None or 1.
+        lag: how far a sampler that learns stays behind the results, to keep workers busy; see
+            "Rounds" in the documentation. By default 0.
+        seed: of all randomness. By default a new one, which is recorded.
+        keep_checkpoints: of how many of the best trials to keep the best epoch's checkpoint, or
+            ``"all"`` for those of all epochs of all trials.
+        passthrough_errors: raise what a trainer raises, after recording it, rather than going on.
+        progress: whether to show on stderr how the run is going. By default yes.
+
+    Raises:
+        PlanError: an argument is not what it must be.
+        PlanChangedError: the journal was started with another plan. Nothing was changed.
+        TrainerError: the trainer cannot be driven, or returned what is not metric values.
+        PickleError: the trainer cannot be pickled.
+        JournalError: the journal cannot be read or written, or another process works on it.
+        Interrupted: SIGINT or SIGTERM came. Everything is recorded; a script ends with code 75.
+
+    >>> import letstune
+    >>> from letstune import Params, SimpleTrainer, rand
+    >>> class Parabola(Params):
+    ...     x: float = rand.uniform(-1, 1)
+    >>> class ParabolaTrainer(SimpleTrainer[Parabola]):
+    ...     metric = "height"
+    ...     def load_dataset(self, dataset):
+    ...         self.top = dataset
+    ...     def train(self, params):
+    ...         return params, {"height": self.top - params.x**2}
+    >>> folder = getfixture("tmp_path")
+    >>> tuning = letstune.tune(
+    ...     ParabolaTrainer(), 50, dataset=3, journal=folder / "run.db", seed=1, progress=False
+    ... )
+    >>> len(tuning), tuning.metric, round(tuning[0].metric_value, 2)
+    (50, 'height', 3.0)
+    >>> tuning[0].checkpoint.load_pickle() == tuning[0].params
+    True
+    """
+    params_cls = params_class(trainer)
+    check_trainer(trainer)
+    if workers not in (None, 1):
+        raise PlanError(
+            f"workers={workers!r}: this version of letstune trains in one process. Leave it out."
+        )
+    path = _new_path(trainer) if journal is None else Path(journal)
+    chosen = _make_sampler(sampler)
+    kept = _keep_trainer(trainer)
+    kept_dataset, note = _keep_dataset(dataset)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with JournalLock(path, now()):
+        exists = path.exists()
+        plan = Plan(
+            metric=trainer.metric,
+            n_trials=_at_least(1, "n_trials", n_trials),
+            rounds=_make_rounds(rounds, trainer),
+            simple=isinstance(trainer, SimpleTrainer),
+            seed=fresh_seed() if seed is None else _at_least(0, "seed", seed),
+            space=params_cls.space().to_json(),
+            sampler=_describe_sampler(sampler),
+            adaptive=chosen.adaptive,
+            store=_describe_store(store),
+            lag=0 if lag is None else _at_least(0, "lag", lag),
+            keep_checkpoints="all"
+            if keep_checkpoints == "all"
+            else _at_least(0, "keep_checkpoints", keep_checkpoints),
+            trainer=pickling.type_name(type(trainer)),
+            dataset=_describe_dataset(dataset, kept_dataset),
+        )
+        chosen.check(params_cls.space())
+        pickles = [kept, *([kept_dataset] if kept_dataset else [])]
+        if isinstance(sampler, Sampler):
+            pickles.append(pickling.dump("sampler", sampler))
+        if isinstance(store, Store):
+            pickles.append(pickling.dump("store", store))
+        if not exists:
+            create(path, plan.to_facts() | {"versions": _versions()}, pickles)
+        if journal is None:
+            print(f"letstune: {path}; resume with: {_command(path)}", file=sys.stderr, flush=True)
+        opened = Journal(path, write=True)
+        try:
+            recorded, state = opened.load()
+            given = {"seed": seed is not None, "lag": lag is not None}
+            state = _agree(opened, recorded, state, plan, given, kept)
+            return _run(
+                opened,
+                state,
+                trainer,
+                dataset,
+                sampler=chosen,
+                store=store if isinstance(store, Store) else None,
+                note="" if exists else note,
+                passthrough_errors=passthrough_errors,
+                progress=progress,
+            )
+        finally:
+            opened.close()
+
+
+def resume(
+    journal: str | os.PathLike[str],
+    *,
+    n_trials: int | None = None,
+    rounds: RoundsLike | None = None,
+    trainer: Trainer[Any] | None = None,
+    dataset: object = _RECORDED,
+    workers: int | None = None,
+    passthrough_errors: bool = False,
+    progress: bool | None = None,
+) -> TuningResults:
+    """Go on with a run where it stopped, and return its trials, best first.
+
+    The journal is enough: it holds the trainer and the dataset.
+
+    Args:
+        journal: the file.
+        n_trials: more trials in all than were planned. By default as many.
+        rounds: longer rounds, or more of them, than were planned. By default the same.
+        trainer: instead of the one in the journal, if that cannot be brought back.
+        dataset: instead of the one in the journal, or if that was too big to be kept.
+        workers: see `tune`.
+        passthrough_errors: see `tune`.
+        progress: see `tune`.
+
+    Raises:
+        PlanChangedError: what is asked for is less than was planned, or the trainer's search space
+            or metric are not those of the run. Nothing was changed.
+        PickleError: the trainer or the dataset cannot be brought back.
+        JournalError: see `tune`.
+        Interrupted: see `tune`.
+    """
+    if workers not in (None, 1):
+        raise PlanError(
+            f"workers={workers!r}: this version of letstune trains in one process. Leave it out."
+        )
+    path = Path(journal)
+    Journal(path).close()  # for its errors, before a lock file is made
+    with JournalLock(path, now()):
+        opened = Journal(path, write=True)
+        try:
+            recorded, state = opened.load()
+            kept = None if trainer is None else _keep_trainer(trainer)
+            if trainer is None:
+                trainer = _restore(opened, "trainer", "name the trainer: --trainer MODULE:NAME.")
+            space = params_class(trainer).space()
+            check_trainer(trainer)
+            plan = replace(
+                recorded,
+                n_trials=recorded.n_trials
+                if n_trials is None
+                else _at_least(1, "n_trials", n_trials),
+                rounds=recorded.rounds if rounds is None else _make_rounds(rounds, None, recorded),
+                metric=trainer.metric,
+                space=space.to_json(),
+                simple=isinstance(trainer, SimpleTrainer),
+            )
+            done = state.finished and plan == recorded
+            if dataset is _RECORDED:
+                dataset = None if done else _restore_dataset(opened, recorded)
+            sampler = (
+                _restore(opened, "sampler", "install what it needs.")
+                if recorded.sampler["options"] is None
+                else make_sampler(recorded.sampler["name"], recorded.sampler["options"])
+            )
+            store = None
+            if recorded.store["options"] is None:
+                store = _restore(opened, "store", "install what it needs.")
+            given = {"seed": True, "lag": True}
+            state = _agree(opened, recorded, state, plan, given, kept)
+            return _run(
+                opened,
+                state,
+                trainer,
+                dataset,
+                sampler=sampler,
+                store=store,
+                note="",
+                passthrough_errors=passthrough_errors,
+                progress=progress,
+            )
+        finally:
+            opened.close()
+
+
+def load(journal: str | os.PathLike[str]) -> TuningResults:
+    """Return the trials of a run, best first, without touching it; it may be running.
+
+    Nothing is unpickled: params are read-only values with attribute access and ``to_dict()``.
+
+    Args:
+        journal: the file.
+
+    Raises:
+        JournalError: there is none, or it cannot be read.
+    """
+    path = Path(journal)
+    source = Journal(path)
+    try:
+        plan, state = source.load()
+    finally:
+        source.close()
+    return _results(path, plan, state, Space.from_json(plan.space), None)
+
+
+def open_store(path: Path, plan: Plan) -> Store:
+    """Return the store of a run, if that can be had without unpickling anything.
+
+    Raises:
+        CheckpointError: it cannot.
+    """
+    if plan.store["name"] == "directory":
+        base, run = plan.store["options"]["path"], plan.store["options"]["run"]
+        if base is not None:
+            return DirectoryStore(Path(base) / run)
+        stem = path.name.removesuffix(".db")
+        return DirectoryStore(path.with_name(f"{stem}.checkpoints"))
+    raise CheckpointError(
+        f"{path}: its checkpoints are in a store of its own, {plan.store['name']}, which only "
+        "letstune.resume brings back, since that runs code of the journal."
+    )
+
+
+def _run(
+    journal: Journal,
+    state: State,
+    trainer: Trainer[Any],
+    dataset: object,
+    *,
+    sampler: Sampler,
+    store: Store | None,
+    note: str,
+    passthrough_errors: bool,
+    progress: bool | None,
+) -> TuningResults:
+    """Go on with the journal's plan. The caller holds the lock."""
+    path, plan = journal.path, state.plan
+    store = store or open_store(path, plan)
+    params_cls = params_class(trainer)
+    token = secrets.token_hex(4)
+    worker = Worker(partial(pickling.clone, trainer), dataset, params_cls, plan.seed, store, token)
+    shown = Progress(state, show=progress is not False)
+    if note:
+        shown.tell(note)
+    runner = Runner(
+        plan=plan,
+        state=state,
+        journal=journal,
+        space=params_cls.space(),
+        sampler=sampler,
+        store=store,
+        executor=InProcessExecutor(worker),
+        observer=shown,
+        token=token,
+        passthrough_errors=passthrough_errors,
+    )
+    try:
+        runner.run()
+    except (Interrupted, KeyboardInterrupt):
+        shown.close()
+        print(
+            f"letstune: interrupted; all is recorded. Resume with:  {_command(path)}",
+            file=sys.stderr,
+            flush=True,
+        )
+        raise
+    finally:
+        shown.close()
+    return _results(path, plan, runner.state, params_cls.space(), store)
+
+
+def _results(
+    path: Path, plan: Plan, state: State, space: Space, store: Store | None
+) -> TuningResults:
+    def decode(text: str) -> Params | RecordedParams:
+        params: Params | RecordedParams = space.decode(text)
+        return params
+
+    get_store = partial(open_store, path, plan) if store is None else lambda: store
+    return TuningResults(_Run(path=path, plan=plan, state=state, store=get_store, decode=decode))
+
+
+def _agree(
+    journal: Journal,
+    recorded: Plan,
+    state: State,
+    plan: Plan,
+    given: Mapping[str, bool],
+    kept: Pickle | None,
+) -> State:
+    """Make sure that a journal is of this plan, or let it grow into it; return its state.
+
+    Args:
+        journal: open for writing.
+        recorded: its plan.
+        state: its state.
+        plan: what is wanted.
+        given: whether ``seed`` and ``lag`` are asked for, or whatever is recorded will do.
+        kept: the trainer, to be recorded if it has changed since.
+
+    Raises:
+        PlanChangedError: the plans differ; nothing was changed.
+    """
+    if differences := _differences(recorded, plan, given):
+        listed = "\n".join(f"  {line}" for line in differences)
+        raise PlanChangedError(
+            f"{journal.path} was started with another plan, and nothing was changed:\n{listed}\n"
+            "Resume it with the plan that it has, or give another journal."
+        )
+    facts: dict[str, Any] = {}
+    if plan.n_trials != recorded.n_trials:
+        facts["n_trials"] = plan.n_trials
+    if plan.rounds != recorded.rounds:
+        facts["rounds"] = plan.rounds.to_dict()
+    pickles = []
+    if kept is not None and (facts or not state.finished):
+        before = journal.pickle("trainer")
+        if before is None or before.about.get("fingerprint") != kept.about["fingerprint"]:
+            pickles.append(kept)
+    if facts or pickles:
+        journal.grow(facts, pickles)
+    return journal.load()[1] if facts else state
+
+
+def _differences(recorded: Plan, plan: Plan, given: Mapping[str, bool]) -> list[str]:
+    lines = []
+    for name in ("trainer", "metric", "simple", "sampler", "store", "dataset", "keep_checkpoints"):
+        was, now_ = _comparable(getattr(recorded, name)), _comparable(getattr(plan, name))
+        if was != now_:
+            lines.append(f"{name}: was {_show(was)}, is {_show(now_)}")
+    for name in ("seed", "lag"):
+        was, now_ = getattr(recorded, name), getattr(plan, name)
+        if given[name] and was != now_:
+            lines.append(f"{name}: was {was}, is {now_}")
+    if plan.n_trials < recorded.n_trials:
+        lines.append(f"n_trials: was {recorded.n_trials}, is {plan.n_trials}; it can only grow")
+    if plan.rounds != recorded.rounds and not recorded.rounds.grows_to(plan.rounds):
+        lines.append(
+            f"rounds: was {_show(recorded.rounds.to_dict())}, is {_show(plan.rounds.to_dict())}; "
+            "only the last round can grow, or rounds be added"
+        )
+    if recorded.space != plan.space:
+        space = Space.from_json(recorded.space).diff(Space.from_json(plan.space))
+        lines.extend(f"search space, {line}" for line in space)
+    return lines
+
+
+def _comparable(value: object) -> object:
+    """Leave out of a fact what differs by nature: a store's own folder, whether data is kept."""
+    if isinstance(value, Mapping):
+        return {k: _comparable(v) for k, v in value.items() if k not in ("run", "kept")}
+    return value
+
+
+def _show(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _new_path(trainer: object) -> Path:
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    return Path(RUNS) / f"{type(trainer).__name__}-{stamp}-{secrets.token_hex(2)}.db"
+
+
+def _command(path: Path) -> str:
+    return f"letstune resume {shlex.quote(str(path))}"
+
+
+def _at_least(least: int, name: str, value: Any) -> int:
+    try:
+        number = value.__index__() if not isinstance(value, bool) else None
+    except AttributeError:
+        number = None
+    if number is None or number < least:
+        raise PlanError(f"{name}={value!r}: expected a whole number, {least} or more.")
+    return int(number)
+
+
+def _make_rounds(
+    rounds: RoundsLike | None, trainer: object, recorded: Plan | None = None
+) -> Rounds:
+    """Return the rounds asked for; a bare list keeps all else as recorded, or as is default."""
+    if isinstance(trainer, SimpleTrainer) or (recorded is not None and recorded.simple):
+        if rounds is not None:
+            raise PlanError(
+                f"rounds={rounds!r}: a SimpleTrainer trains each trial in one go, so it takes no "
+                "rounds. Leave them out, or derive the trainer from letstune.EpochTrainer."
+            )
+        return Rounds(SIMPLE_ROUNDS)
+    if isinstance(rounds, Rounds):
+        return rounds
+    if isinstance(rounds, str | bytes) or (rounds is not None and not hasattr(rounds, "__iter__")):
+        raise PlanError(
+            f"rounds={rounds!r}: expected numbers of epochs, such as [3, 9, 36], or timedeltas."
+        )
+    if recorded is not None:
+        return Rounds(rounds or (), keep=recorded.rounds.keep, cohort=recorded.rounds.cohort)
+    return Rounds() if rounds is None else Rounds(rounds)
+
+
+def _make_sampler(sampler: Any) -> Sampler:
+    if isinstance(sampler, Sampler):
+        return sampler
+    described = _describe_sampler(sampler)
+    return make_sampler(described["name"], described["options"])
+
+
+def _describe_sampler(sampler: Any) -> dict[str, Any]:
+    if isinstance(sampler, Sampler):
+        return {"name": pickling.type_name(type(sampler)), "options": None}
+    name, options = (sampler, {}) if isinstance(sampler, str) else _pair(sampler)
+    return {"name": name, "options": dict(options)}
+
+
+def _pair(sampler: Any) -> tuple[str, Mapping[str, Any]]:
+    match sampler:
+        case (str() as name, Mapping() as options):
+            return name, options
+    raise PlanError(
+        f"sampler={sampler!r}: expected a name such as 'random', a name with a dict of options, or "
+        "an object of a class derived from letstune.Sampler."
+    )
+
+
+def _describe_store(store: Any) -> dict[str, Any]:
+    if isinstance(store, Store):
+        return {"name": pickling.type_name(type(store)), "options": None}
+    if store is not None and not isinstance(store, str | os.PathLike):
+        raise PlanError(f"store={store!r}: expected a directory, or a letstune.Store.")
+    if isinstance(store, str) and "://" in store:
+        raise PlanError(
+            f"store={store!r}: this version of letstune keeps checkpoints in directories. Give a "
+            "path, or an object of a class derived from letstune.Store."
+        )
+    # A folder of its own for each run, so that sweeping one cannot touch another.
+    path = None if store is None else os.path.abspath(store)  # noqa: PTH100 (may not exist)
+    return {"name": "directory", "options": {"path": path, "run": secrets.token_hex(8)}}
+
+
+def _describe_dataset(dataset: object, kept: Pickle | None) -> dict[str, Any]:
+    value: object = os.fspath(dataset) if isinstance(dataset, os.PathLike) else dataset
+    if not isinstance(value, str | int | float | bool | None):
+        value = None
+    return {"type": pickling.type_name(type(dataset)), "value": value, "kept": kept is not None}
+
+
+def _keep_trainer(trainer: Trainer[Any]) -> Pickle:
+    kept = pickling.dump("trainer", trainer)
+    return replace(kept, about={**kept.about, "fingerprint": _fingerprint(trainer)})
+
+
+def _keep_dataset(dataset: object) -> tuple[Pickle | None, str]:
+    """Return the dataset's pickle, or why there is none."""
+    limit = pickling.dataset_limit()
+    try:
+        return pickling.dump("dataset", dataset, limit), ""
+    except pickling.TooBigError:
+        why = f"its pickle is larger than {limit} bytes (LETSTUNE_DATASET_LIMIT)"
+    except PickleError as error:
+        why = str(error)
+    return None, (
+        f"letstune: the dataset is not kept in the journal: {why}. The run can be resumed all the "
+        "same: letstune.resume(journal, dataset=...), or this script again."
+    )
+
+
+def _restore(journal: Journal, name: str, help_with: str) -> Any:
+    kept = journal.pickle(name)
+    if kept is None:
+        raise PlanError(f"{journal.path}: there is no {name} in it; {help_with}")
+    return pickling.load(kept, journal.path, help_with)
+
+
+def _restore_dataset(journal: Journal, plan: Plan) -> Any:
+    if not plan.dataset["kept"]:
+        raise PlanError(
+            f"{journal.path}: its dataset, a {plan.dataset['type']}, was not kept. Give it: "
+            "letstune.resume(journal, dataset=...), or run the script again that started the run."
+        )
+    return _restore(journal, "dataset", "give it: dataset=..., --dataset TEXT.")
+
+
+def _fingerprint(trainer: object) -> str:
+    """Return what changes when the code of a trainer of a script changes, or its fields.
+
+    Not the pickle itself: cloudpickle may write the same class in different ways.
+    """
+    import cloudpickle
+
+    module = sys.modules.get(type(trainer).__module__)
+    source = b""
+    by_value = type(trainer).__module__ in {
+        "__main__",
+        *cloudpickle.list_registry_pickle_by_value(),
+    }
+    file = getattr(module, "__file__", None)
+    if by_value and file is not None and Path(file).is_file():
+        source = Path(file).read_bytes()
+    fields = cloudpickle.dumps(vars(trainer))
+    return hashlib.sha256(source + fields).hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    import platform
+
+    import numpy
+
+    from letstune import __version__
+
+    return {
+        "letstune": __version__,
+        "python": platform.python_version(),
+        "numpy": numpy.__version__,
+    }

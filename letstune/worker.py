@@ -1,0 +1,185 @@
+"""A worker: trains one task after another with one trainer, in whatever process."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from letstune.checkpoints import Checkpoint, Keeper, Store, fetch
+from letstune.errors import LetstuneError, StopTraining, TrainerError
+from letstune.params import Params
+from letstune.records import (
+    EpochFinished,
+    Event,
+    Task,
+    TaskEnded,
+    TrialFailed,
+    TrialStopped,
+)
+from letstune.seeding import Purpose
+from letstune.trainer import SimpleTrainer, Trainer, begin, metric_values
+
+
+class Worker:
+    """Trains tasks, and tells what comes of them.
+
+    Args:
+        make_trainer: returns a new clone of the trainer.
+        dataset: for its `load_dataset`, which is called when the first task comes.
+        params_cls: the class of the params.
+        seed: the run's.
+        store: for checkpoints.
+        token: names this worker; no other one, of any run, has the same.
+    """
+
+    def __init__(
+        self,
+        make_trainer: Callable[[], Trainer[Any]],
+        dataset: object,
+        params_cls: type[Params],
+        seed: int,
+        store: Store,
+        token: str,
+    ) -> None:
+        self._make_trainer = make_trainer
+        self._dataset = dataset
+        self._params_cls = params_cls
+        self._seed = seed
+        self._store = store
+        self._keeper = Keeper(store, token)
+        self._trainer: Trainer[Any] | None = None
+        self._metric = ""
+        self._model: Any = None
+        self.error: Exception | None = None
+        """The exception behind the latest `TrialFailed`."""
+
+    def train(self, task: Task) -> Iterator[list[Event | TaskEnded]]:
+        """Train a task, yielding what is to be recorded together, as it comes about.
+
+        An epoch goes on only after what was yielded for the one before is recorded.
+
+        Raises:
+            LetstuneError: the trainer breaks its contract, or a checkpoint is missing. That is not
+                the trial's failure, and would be every other trial's as well: the run ends.
+            Exception: `load_dataset` raised it.
+        """
+        if self._trainer is None:
+            self._load_dataset()
+        at = task.epochs
+        try:
+            for events in self._epochs(task):
+                yield events
+                at += 1
+        except LetstuneError:
+            raise
+        except Exception as error:  # noqa: BLE001 (a trainer may raise anything; it is recorded)
+            self.error = error
+            message = "".join(traceback.format_exception_only(error)).strip()
+            told = "".join(traceback.format_exception(error))
+            yield [TrialFailed(task.trial, at, "raised", message, told)]
+        yield [TaskEnded(task.trial)]
+
+    def _load_dataset(self) -> None:
+        trainer = self._make_trainer()
+        begin(trainer, self._seed, Purpose.LOAD_DATASET, 0, 0)
+        try:
+            trainer.load_dataset(self._dataset)
+        except Exception as error:
+            error.add_note(
+                f"{type(trainer).__name__}.load_dataset raised this, so no trial was trained. "
+                "Nothing is lost: resume when it is mended."
+            )
+            raise
+        self._trainer, self._metric = trainer, trainer.metric
+        self._model = _OneEpoch(trainer) if isinstance(trainer, SimpleTrainer) else trainer
+
+    def _begin(self, purpose: Purpose, trial: int, epoch: int) -> Any:
+        """Seed everything for the next call of the trainer, and return whom to call."""
+        if self._trainer is None:
+            raise RuntimeError("a task before load_dataset")
+        begin(self._trainer, self._seed, purpose, trial, epoch)
+        return self._model
+
+    def _epochs(self, task: Task) -> Iterator[list[Event | TaskEnded]]:
+        number, epoch, seconds = task.trial, task.epochs, task.seconds
+        try:
+            self._start(task)
+            while (seconds if task.timed else epoch) < task.limit:
+                finished, *stopped = self._epoch(number, epoch, task.attempt)
+                yield [finished, *stopped]
+                if stopped:
+                    return
+                epoch += 1
+                seconds += finished.seconds
+        except StopTraining:
+            yield [TrialStopped(number, epoch - 1)]
+
+    def _epoch(
+        self, number: int, epoch: int, attempt: str
+    ) -> tuple[EpochFinished, *tuple[TrialStopped, ...]]:
+        """Train and save one epoch."""
+        model = self._begin(Purpose.TRAIN, number, epoch)
+        ends: tuple[TrialStopped, ...] = ()
+        started = datetime.now(UTC).isoformat()
+        clock = time.perf_counter()
+        try:
+            returned: object = model.train_epoch(epoch)
+        except StopTraining as stop:
+            if stop.metric_values is None:
+                raise
+            returned, ends = stop.metric_values, (TrialStopped(number, epoch),)
+        seconds = time.perf_counter() - clock
+        metric = self._metric
+        values = metric_values(returned, metric, f"Training trial {number}, epoch {epoch},")
+        stored = self._keeper.save(f"t{number:05}-e{epoch:05}-{attempt}", model.save)
+        finished = EpochFinished(number, epoch, values[metric], values, started, seconds, stored)
+        return (finished, *ends)
+
+    def _start(self, task: Task) -> None:
+        """Bring the model to where the task's next epoch begins."""
+        number, params = task.trial, self._params_cls.from_json(task.params)
+        if task.checkpoint is None:
+            self._begin(Purpose.CREATE_MODEL, number, 0).create_model(params)
+        else:
+            what = f"The checkpoint of epoch {task.loaded} of trial {number}"
+            with tempfile.TemporaryDirectory(prefix="letstune-") as folder:
+                # Fetched before load() is called, so that whatever load() raises is the trial's.
+                path = fetch(self._store, task.checkpoint, Path(folder), what)
+                model = self._begin(Purpose.LOAD, number, task.loaded)
+                model.load(Checkpoint(lambda: path), params)
+        # Recorded epochs whose model nobody kept: the plan has grown since, or the trainer saves
+        # nothing. Their seeds being the same, they come out the same.
+        for epoch in range(task.loaded + 1, task.epochs):
+            self._begin(Purpose.TRAIN, number, epoch).train_epoch(epoch)
+
+    def close(self) -> None:
+        """Tidy up."""
+        self._keeper.close()
+
+
+class _OneEpoch:
+    """A `SimpleTrainer` as a trainer of one epoch: the only place that tells them apart."""
+
+    def __init__(self, trainer: SimpleTrainer[Any]) -> None:
+        self._trainer = trainer
+
+    def create_model(self, params: Params) -> None:
+        self._params = params
+
+    def train_epoch(self, epoch: int) -> object:
+        returned: object = self._trainer.train(self._params)
+        if not isinstance(returned, tuple) or len(returned) != 2:
+            raise TrainerError(
+                f"{type(self._trainer).__name__}.train returned {returned!r:.200}; expected a "
+                "tuple of the fitted model and its metric values."
+            )
+        self._fitted, values = returned
+        return values
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        self._trainer.save(checkpoint, self._fitted)
