@@ -16,6 +16,7 @@ import shutil
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -243,21 +244,15 @@ class Keeper:
 
     def __init__(self, store: Store, token: str) -> None:
         self._store = store
-        self._token = token
+        self._staging = (store.staging or _temporary()) / token
 
     def save(self, name: str, fill: Callable[[Checkpoint], None]) -> Stored | None:
         """Let ``fill`` fill a checkpoint and return where it is kept; None if it left it empty.
 
         Whatever ``fill`` raises is raised, and leaves nothing behind.
         """
-        base = self._store.staging or _temporary()
-        staging = base / self._token
-
-        def folder() -> Path:
-            staging.mkdir(parents=True, exist_ok=True)
-            return staging
-
-        checkpoint = Checkpoint(folder)
+        staging = self._staging
+        checkpoint = Checkpoint(self._folder)
         try:
             fill(checkpoint)
             if checkpoint._path is None or not any(staging.iterdir()):
@@ -273,8 +268,13 @@ class Keeper:
 
     def close(self) -> None:
         """Remove the staging folder."""
-        if self._store.staging is not None:
-            shutil.rmtree(self._store.staging / self._token, ignore_errors=True)
+        shutil.rmtree(self._staging, ignore_errors=True)
+        with suppress(OSError):  # of other workers, or gone
+            self._staging.parent.rmdir()
+
+    def _folder(self) -> Path:
+        self._staging.mkdir(parents=True, exist_ok=True)
+        return self._staging
 
 
 def fetch(store: Store, stored: Stored, folder: Path, what: str) -> Path:

@@ -200,13 +200,15 @@ class Journal:
         with _explained(self.path):
             if not self._session:
                 self._begin_session()
-            with self._transaction(len(events)):
-                for event in events:
-                    self._insert(event)
+            if len(events) > 1:
+                with self._transaction():
+                    for event in events:
+                        self._insert(event)
+            else:
+                self._insert(events[0])  # a statement is a transaction of its own
 
     def _insert(self, event: Event) -> None:
-        self._seq += 1
-        seq, session = self._seq, self._session
+        session = self._session
         row: tuple[object, ...]
         match event:
             case EpochFinished(trial, epoch, value, metrics, started, seconds, stored):
@@ -231,17 +233,16 @@ class Journal:
             case SpaceExhausted(trials):
                 query = "INSERT INTO plan VALUES (?, ?, ?)"
                 row = ("exhausted", json.dumps(trials))
-        self._db.execute(query, (seq, *row))
+        self._db.execute(query, (self._seq + 1, *row))
+        self._seq += 1
 
     @contextmanager
-    def _transaction(self, rows: int) -> Iterator[None]:
+    def _transaction(self) -> Iterator[None]:
         seq = self._seq
-        if rows > 1:  # a single statement is a transaction of its own
-            self._db.execute("BEGIN IMMEDIATE")
+        self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
-            if rows > 1:
-                self._db.execute("COMMIT")
+            self._db.execute("COMMIT")
         except BaseException:
             self._seq = seq
             if self._db.in_transaction:
@@ -253,7 +254,7 @@ class Journal:
         with _explained(self.path):
             if not self._session:
                 self._begin_session()
-            with self._transaction(2):
+            with self._transaction():
                 self._seq = _insert_plan(self._db, self._seq, facts, pickles)
 
     def _begin_session(self) -> None:
@@ -349,9 +350,12 @@ def _insert_plan(
 _INSERT_EPOCH: Final = "INSERT INTO epochs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?)"
 
 
+_STRICT_JSON: Final = json.JSONEncoder(allow_nan=False).encode
+
+
 def _metrics_json(metrics: Mapping[str, float]) -> str:
     try:
-        return json.dumps(metrics, allow_nan=False)
+        return _STRICT_JSON(metrics)
     except ValueError:
         # As text, which float() takes back: NaN is not JSON, and SQLite would refuse to read it.
         return json.dumps({n: v if math.isfinite(v) else repr(v) for n, v in metrics.items()})

@@ -10,7 +10,8 @@ from __future__ import annotations
 import random
 import sys
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,9 +33,22 @@ def sequence(seed: int, purpose: Purpose, trial: int, epoch: int) -> np.random.S
     >>> sequence(1, Purpose.TRAIN, 2, 3).generate_state(2).tolist()
     [1352580914, 1914303447]
     """
+    array, uint32, seed_sequence = _numpy()
+    words = [seed, purpose, trial, epoch]
+    # The words are the same to SeedSequence, but a list takes it five times as long.
+    stream: np.random.SeedSequence = seed_sequence(
+        array(words, uint32) if seed < 2**32 else words
+    )
+    return stream
+
+
+@cache
+def _numpy() -> Any:
+    """Import NumPy when it is first needed; even looking it up again takes a while, each epoch."""
+    from numpy import array, uint32
     from numpy.random import SeedSequence
 
-    return SeedSequence([seed, purpose, trial, epoch])
+    return array, uint32, SeedSequence
 
 
 def generator(seed: int, purpose: Purpose, trial: int, epoch: int) -> np.random.Generator:

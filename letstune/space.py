@@ -335,13 +335,19 @@ def _fits(node: Any, value: Any) -> bool:
 def _record_value(node: Any, data: Any) -> Any:
     if not isinstance(data, dict) or "$float" in data:
         return decode(data)
+    name = None
     if "$type" in data:
         data = dict(data)
         name = data.pop("$type")
         node = next((s for s in Space("", (("", node),))._spaces() if s.name == name), None)
     if isinstance(node, Space):
         return node._record(data)
-    raise SpaceError(f"{data!r} is of no class of the space")
+    # Params made by hand may be of a class that the space doesn't lead to.
+    values = {key: _record_value(None, value) for key, value in data.items()}
+    tagged = tuple(
+        key for key, value in data.items() if isinstance(value, dict) and "$type" in value
+    )
+    return RecordedParams(name or "Params", values, tagged)
 
 
 def _differences(was: Any, now: Any, path: str) -> Iterator[str]:

@@ -94,7 +94,9 @@ def fields(draw: st.DrawFn, depth: int) -> tuple[Any, Any]:
 @st.composite
 def params_classes(draw: st.DrawFn, depth: int = 2) -> type[Params]:
     """Params classes of up to four fields, with nested ones and unions of them."""
-    declared = draw(st.dictionaries(st.sampled_from(NAMES), fields(depth), min_size=1, max_size=4))
+    declared = draw(
+        st.dictionaries(st.sampled_from(NAMES), fields(depth), min_size=1, max_size=2 + depth)
+    )
     namespace: dict[str, Any] = {
         "__module__": __name__,
         "__annotations__": {name: annotation for name, (annotation, _) in declared.items()},

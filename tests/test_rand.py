@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies import Color, distributions
 
 from letstune import rand
 from letstune.errors import SpaceError
-from tests.strategies import Color, distributions
 
 NAN = float("nan")
 
@@ -119,7 +119,7 @@ def test_absurd_scale_stays_finite_and_positive():
 def test_weights_weigh():
     rng = np.random.default_rng(0)
     counts = Counter(
-        rand.oneof("a b c".split(), weights=[0, 1, 3]).sample(rng) for _ in range(2000)
+        rand.oneof(["a", "b", "c"], weights=[0, 1, 3]).sample(rng) for _ in range(2000)
     )
     assert counts[0] == 0
     assert counts[2] / 2000 == pytest.approx(0.75, abs=0.04)

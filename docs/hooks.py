@@ -1,0 +1,359 @@
+"""What MkDocs runs at build time: the parts of the pages that are made from the code itself.
+
+A page says ``<!-- letstune: NAME -->`` where the result of the function of `PARTS` goes. So the
+command line, the schema, the errors, and the rows of a real run cannot differ from the code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import io
+import json
+import re
+import runpy
+import socket
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+import letstune.errors
+from letstune import schema
+from letstune.cli import main
+
+DOCS: Final = Path(__file__).parent
+EXAMPLE: Final = DOCS / "example.py"
+_MARK: Final = re.compile(r"<!-- letstune: ([\w-]+) -->")
+_SEQ: Final = "The place of the row in the run: one counter over all tables."
+_SESSION: Final = "The session that wrote the row."
+_TRIAL: Final = "The trial."
+
+MEANING: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
+    "plan": (
+        "What the run is to do. One row for each fact. A fact that has changed, because the run "
+        "was extended, has a new row; the latest one counts.",
+        {
+            "seq": _SEQ,
+            "fact": "The name of the fact.",
+            "value": "Its value, as JSON.",
+        },
+    ),
+    "pickles": (
+        "The trainer and the dataset, and a sampler or store of your own. The latest row of each "
+        "name counts. Only `tune` and `resume` unpickle them.",
+        {
+            "seq": _SEQ,
+            "name": "`trainer`, `dataset`, `sampler` or `store`.",
+            "pickle": "What cloudpickle made of it.",
+            "sha256": "The SHA-256 of `pickle`.",
+            "signature": "Always NULL in this version.",
+            "about": "JSON: its class, the Python version, and the folders to import from.",
+        },
+    ),
+    "sessions": (
+        "The processes that worked on the run: one row when the first row is written, and one "
+        "when the session ends. A session without a second row was killed.",
+        {
+            "seq": _SEQ,
+            "session": "The number of the session, from 1 on.",
+            "at": "The time, UTC.",
+            "host": "The name of the machine.",
+            "pid": "The id of the process.",
+            "versions": "JSON: the versions of letstune and Python.",
+            "ended": "NULL in the first row; then `finished`, `interrupted`, `error` or `checked`.",
+        },
+    ),
+    "trials": (
+        "The trials that were proposed.",
+        {
+            "seq": _SEQ,
+            "trial": "The id of the trial, from 0 on.",
+            "params": "Its params, as JSON.",
+            "sampler": "Who proposed them.",
+            "session": _SESSION,
+        },
+    ),
+    "epochs": (
+        "The epochs that were trained.",
+        {
+            "seq": _SEQ,
+            "trial": _TRIAL,
+            "epoch": "The number of the epoch, from 0 on.",
+            "value": "The value of the optimized metric. NULL is NaN.",
+            "metrics": 'All metric values, as JSON. NaN and infinities are text, such as `"nan"`.',
+            "started": "When `train_epoch` or `train` was called, UTC.",
+            "seconds": "How long that took, by a monotonic clock.",
+            "checkpoint": "Where the store keeps the checkpoint. NULL if `save` wrote nothing.",
+            "bytes": "The size of its files.",
+            "sha256": "The SHA-256 of the list of its files and their SHA-256s.",
+            "signature": "Always NULL in this version.",
+            "session": _SESSION,
+        },
+    ),
+    "stops": (
+        "The trials that their trainer ended early with `StopTraining`.",
+        {
+            "seq": _SEQ,
+            "trial": _TRIAL,
+            "epoch": "The last recorded epoch; -1 if there is none.",
+            "session": _SESSION,
+        },
+    ),
+    "failures": (
+        "The trials that ended in an error.",
+        {
+            "seq": _SEQ,
+            "trial": _TRIAL,
+            "epoch": "The epoch that the trial was working on.",
+            "kind": "`raised`: the trainer raised an exception.",
+            "message": "The last line of the traceback.",
+            "traceback": "All of it.",
+            "session": _SESSION,
+        },
+    ),
+    "deletions": (
+        "The checkpoints that are no longer kept.",
+        {
+            "seq": _SEQ,
+            "trial": _TRIAL,
+            "epoch": "The epoch after which the checkpoint was saved.",
+            "why": "`superseded` by a later or better epoch, `outranked` by better trials, "
+            "`failed` (of a failed trial), or `missing` (written off by `letstune check --fix`).",
+            "session": _SESSION,
+        },
+    ),
+}
+
+QUERIES: Final[Mapping[str, tuple[str, str]]] = {
+    "leaderboard": (
+        "One row for each trial, best first, with its best value. Failed trials are last.",
+        "SELECT place, trial, value, best_epoch, epochs, failure, params FROM leaderboard",
+    ),
+    "learning_curves": (
+        "One row for each epoch, by trial and epoch.",
+        "SELECT trial, epoch, value, metrics ->> 'tired' AS tired\n"
+        "FROM learning_curves WHERE trial IN (SELECT trial FROM leaderboard LIMIT 2)",
+    ),
+    "checkpoints": (
+        "One row for each checkpoint that was ever saved; `deleted` says why it is gone.",
+        "SELECT trial, epoch, value, bytes, deleted FROM checkpoints",
+    ),
+}
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Fill in the parts of a page; what MkDocs calls."""
+    return _MARK.sub(lambda mark: PARTS[mark[1]](), markdown)
+
+
+# The command line
+
+
+def commands() -> str:
+    """Return the reference of all commands."""
+    return "\n\n".join(_command(command, path) for path, command in walk(main, "letstune"))
+
+
+def walk(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
+    """Yield a command and all of its subcommands, each with how it is called."""
+    yield path, command
+    if isinstance(command, click.Group):
+        for name in sorted(command.commands):
+            yield from walk(command.commands[name], f"{path} {name}")
+
+
+def _command(command: click.Command, path: str) -> str:
+    context = click.Context(command, info_name=path)
+    usage = f"{path} {' '.join(command.collect_usage_pieces(context))}"
+    rows = []
+    for param in command.get_params(context):
+        record = param.get_help_record(context)
+        if record is not None:
+            rows.append((f"`{record[0].strip()}`", record[1]))
+    if isinstance(command, click.Group):
+        names = [(f"[`{name}`](#{path}-{name})", found) for name, found in command.commands.items()]
+        rows += [(link, found.get_short_help_str(200)) for link, found in sorted(names)]
+    title = f"## `{path}` {{ #{path.replace(' ', '-')} }}"
+    parts = [title, f"```text\n{usage}\n```", _help(command.help or "")]
+    return "\n\n".join([*parts, _table(("Option", "Meaning"), rows)])
+
+
+def _help(text: str) -> str:
+    """Return a help text as Markdown: what click is not to wrap is an example."""
+    parts = []
+    for paragraph in inspect.cleandoc(text).split("\n\n"):
+        if paragraph.startswith("\b"):
+            head, *lines = paragraph.removeprefix("\b").strip("\n").splitlines()
+            code = "\n".join(line.removeprefix("  ") for line in lines)
+            parts.append(f"{head}\n\n```text\n{code}\n```")
+        else:
+            parts.append(paragraph)
+    return "\n\n".join(parts)
+
+
+# The journal
+
+
+@cache
+def example_run() -> Mapping[str, list[tuple[Any, ...]]]:
+    """Run the example, and return the tables and the results of the queries, with column names.
+
+    What names the machine that builds the documentation is replaced.
+    """
+    found: dict[str, list[tuple[Any, ...]]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        with contextlib.chdir(folder), contextlib.redirect_stderr(io.StringIO()):
+            runpy.run_path(str(EXAMPLE), run_name="__main__")
+        db = sqlite3.connect(Path(folder, "walk.db"))
+        queries = {table: f"SELECT * FROM {table} ORDER BY seq" for table in schema.TABLES}
+        for name, query in queries.items() | {n: q for n, (_, q) in QUERIES.items()}.items():
+            cursor = db.execute(query)
+            found[name] = [tuple(column[0] for column in cursor.description), *cursor]
+        db.close()
+    for row in found["pickles"][1:]:
+        about = json.loads(row[-1])
+        found["pickles"][found["pickles"].index(row)] = (
+            *row[:-1],
+            json.dumps(about | {"folders": ["..."]}),
+        )
+    for table, rows in found.items():
+        found[table] = [tuple(_anonymous(table, value) for value in row) for row in rows]
+    return found
+
+
+def _anonymous(table: str, value: Any) -> Any:
+    if isinstance(value, str):
+        value = "night" if table == "sessions" and value == socket.gethostname() else value
+        value = re.sub(r'File "[^"]*/', 'File ".../', value)
+    return value
+
+
+def example_code() -> str:
+    """Return the code of the example run."""
+    return f'```python title="walk.py"\n{EXAMPLE.read_text()}```'
+
+
+def tables() -> str:
+    """Return all tables of the schema: columns, meanings, and rows of the example run.
+
+    Raises:
+        ValueError: a table or column has no meaning, or a meaning no table or column.
+    """
+    db = new_journal()
+    names = [
+        name
+        for (name,) in db.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%' "
+            "AND name NOT LIKE '%migrations%' ORDER BY rowid"
+        )
+    ]
+    if set(names) != set(MEANING):
+        raise ValueError(f"tables {names} are there, but {list(MEANING)} are explained")
+    parts = []
+    for name in names:
+        about, meanings = MEANING[name]
+        columns = list(db.execute(f"PRAGMA table_info({name})"))
+        if [column for _, column, *_ in columns] != list(meanings):
+            raise ValueError(f"the columns of {name} are not those that are explained")
+        rows = [
+            (f"`{column}`", kind + (" NOT NULL" if not_null else ""), meanings[column])
+            for _, column, kind, not_null, *_ in columns
+        ]
+        head, *found = example_run()[name]
+        shown = found[:6] if len(found) > 8 and name != "plan" else found
+        count = f"{len(found)} rows" if shown == found else f"The first {len(shown)} of {len(found)} rows"
+        parts.append(
+            f"### `{name}` {{ #{name} }}\n\n{about}\n\n{_table(('Column', 'Type', 'Holds'), rows)}\n\n"
+            f"{count} of the example:\n\n{_table(head, shown)}"
+        )
+    db.close()
+    return "\n\n".join(parts)
+
+
+def views() -> str:
+    """Return all views: columns, a query, and what it gives in the example run."""
+    db = new_journal()
+    names = [n for (n,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'view'")]
+    if set(names) != set(QUERIES):
+        raise ValueError(f"views {names} are there, but {list(QUERIES)} are explained")
+    parts = []
+    for name in names:
+        about, query = QUERIES[name]
+        columns = ", ".join(f"`{row[1]}`" for row in db.execute(f"PRAGMA table_info({name})"))
+        head, *found = example_run()[name]
+        parts.append(
+            f"### `{name}` {{ #{name} }}\n\n{about}\n\nColumns: {columns}.\n\n"
+            f"```sql\n{query}\n```\n\n{_table(head, found)}"
+        )
+    db.close()
+    return "\n\n".join(parts)
+
+
+def new_journal() -> sqlite3.Connection:
+    """Return an empty journal in memory, made by the migrations."""
+    db = sqlite3.connect(":memory:")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "empty.db")
+        schema.migrate(path)
+        source = sqlite3.connect(path)
+        source.backup(db)
+        source.close()
+    return db
+
+
+# Errors and changes
+
+
+def errors() -> str:
+    """Return a table of all exceptions: name, what else it is, meaning."""
+    rows = []
+    for name, found in vars(letstune.errors).items():
+        if isinstance(found, type) and issubclass(found, BaseException):
+            bases = [base for base in found.__mro__[1:] if base is not object]
+            also = ", ".join(f"`{base.__name__}`" for base in bases if _worth_catching(base))
+            rows.append((f"`{name}`", also, str(inspect.getdoc(found)).splitlines()[0]))
+    return _table(("Exception", "Is also", "Meaning"), rows)
+
+
+def _worth_catching(base: type) -> bool:
+    return base not in (Exception, BaseException, letstune.errors.LetstuneError)
+
+
+def changelog() -> str:
+    """Return CHANGELOG.md, if there is one."""
+    path = DOCS.parent / "CHANGELOG.md"
+    if not path.is_file():
+        return "# Changelog\n\nThere is no release yet."
+    return path.read_text(encoding="utf-8")
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *(tuple(map(_cell, row)) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "*NULL*"
+    if isinstance(value, bytes):
+        return f"*{len(value)} bytes*"
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    text = " ".join(text.split())
+    if len(text) > 160:
+        text = text[:150] + " ..."
+    return text.replace("|", "\\|")
+
+
+PARTS: Final[Mapping[str, Callable[[], str]]] = {
+    "commands": commands,
+    "example-code": example_code,
+    "tables": tables,
+    "views": views,
+    "errors": errors,
+    "changelog": changelog,
+}

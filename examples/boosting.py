@@ -1,0 +1,74 @@
+"""Tune gradient boosting with XGBoost: an epoch is a tree, a checkpoint is XGBoost's own file.
+
+    python examples/boosting.py [JOURNAL]
+"""
+
+import sys
+
+import xgboost as xgb
+from sklearn.datasets import load_breast_cancer
+from sklearn.metrics import accuracy_score, log_loss
+from sklearn.model_selection import train_test_split
+
+import letstune
+from letstune import Checkpoint, Params, rand
+
+FILE = "booster.ubj"
+
+
+class BoostingParams(Params):
+    eta: float = rand.uniform(0.01, 0.5, log=True)
+    max_depth: int = rand.ints(1, 8)
+    min_child_weight: float = rand.uniform(0.1, 10, log=True)
+    reg_lambda: float = rand.uniform(1e-3, 1e1, log=True)
+    subsample: float = rand.uniform(0.5, 1)
+    colsample_bynode: float = rand.uniform(0.2, 1)
+
+
+class BoostingTrainer(letstune.EpochTrainer[BoostingParams]):
+    metric = "neg_log_loss"  # greater is better
+
+    def load_dataset(self, dataset: object) -> None:
+        x, y = load_breast_cancer(return_X_y=True)
+        x_train, x_valid, y_train, self.y_valid = train_test_split(
+            x, y, test_size=0.3, random_state=0, stratify=y
+        )
+        self.train = xgb.DMatrix(x_train, y_train)
+        self.valid = xgb.DMatrix(x_valid)
+
+    def create_model(self, params: BoostingParams) -> None:
+        self.model = xgb.Booster(self.options(params), cache=[self.train])
+
+    def options(self, params: BoostingParams) -> dict[str, object]:
+        # One thread: so little data is slower with more.
+        return {"objective": "binary:logistic", "nthread": 1, **params.to_dict()}
+
+    def train_epoch(self, epoch: int) -> dict[str, float]:
+        self.model.set_param({"seed": self.seed, "seed_per_iteration": True})
+        self.model.update(self.train, epoch)
+        predicted = self.model.predict(self.valid)
+        return {
+            "neg_log_loss": -log_loss(self.y_valid, predicted),
+            "accuracy": accuracy_score(self.y_valid, predicted > 0.5),
+        }
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        self.model.save_model(checkpoint.path / FILE)
+
+    def load(self, checkpoint: Checkpoint, params: BoostingParams) -> None:
+        # The file holds the trees but not how to grow more of them.
+        self.model = xgb.Booster(self.options(params), model_file=checkpoint.path / FILE)
+
+
+if __name__ == "__main__":
+    (journal,) = sys.argv[1:] or ["boosting.db"]
+    tuning = letstune.tune(BoostingTrainer(), 32, journal=journal, rounds=[5, 15, 60], seed=1)
+
+    winner = tuning.best
+    booster = xgb.Booster(model_file=winner.checkpoint.path / FILE)
+    print(f"The winner is trial {winner.trial_id}: {winner.params}")
+    print(
+        f"log loss {-winner.metric_value:.4f} and accuracy {winner.metric_values['accuracy']:.4f} "
+        f"in validation, with {booster.num_boosted_rounds()} trees"
+    )
+    print(f"See all of them:  letstune trials {journal}")
