@@ -1,4 +1,5 @@
 """A small run in which a bit of everything happens."""
+# ruff: noqa: D101, D102 (an example is short)
 
 import letstune
 from letstune import EpochTrainer, Params, StopTraining, rand

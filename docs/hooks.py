@@ -15,7 +15,7 @@ import runpy
 import socket
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -84,8 +84,8 @@ MEANING: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
             "seq": _SEQ,
             "trial": _TRIAL,
             "epoch": "The number of the epoch, from 0 on.",
-            "value": "The value of the optimized metric. NULL is NaN.",
-            "metrics": 'All metric values, as JSON. NaN and infinities are text, such as `"nan"`.',
+            "value": "The value of the optimized metric. SQLite makes NULL of NaN.",
+            "metrics": 'All metric values, exactly, as JSON. NaN and infinities are text: `"nan"`.',
             "started": "When `train_epoch` or `train` was called, UTC.",
             "seconds": "How long that took, by a monotonic clock.",
             "checkpoint": "Where the store keeps the checkpoint. NULL if `save` wrote nothing.",
@@ -146,6 +146,14 @@ QUERIES: Final[Mapping[str, tuple[str, str]]] = {
 }
 
 
+ARGUMENTS: Final[Mapping[str, str]] = {
+    "JOURNAL": "The file of the run.",
+    "MODULE_OR_FILE:TRAINER": "A trainer, or its class, as `digits.py:DigitsTrainer` or "
+    "`package.digits:DigitsTrainer`.",
+    "TRIAL": "The id of a trial.",
+}
+
+
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Fill in the parts of a page; what MkDocs calls."""
     return _MARK.sub(lambda mark: PARTS[mark[1]](), markdown)
@@ -168,13 +176,15 @@ def walk(command: click.Command, path: str) -> Iterator[tuple[str, click.Command
 
 
 def _command(command: click.Command, path: str) -> str:
-    context = click.Context(command, info_name=path)
+    context = click.Context(command, info_name=path, **main.context_settings)
     usage = f"{path} {' '.join(command.collect_usage_pieces(context))}"
     rows = []
     for param in command.get_params(context):
         record = param.get_help_record(context)
         if record is not None:
-            rows.append((f"`{record[0].strip()}`", record[1]))
+            name = record[0].strip()
+            meaning = record[1] or ARGUMENTS[name]
+            rows.append((f"`{name}`", meaning.replace("[", "\\[")))
     if isinstance(command, click.Group):
         names = [(f"[`{name}`](#{path}-{name})", found) for name, found in command.commands.items()]
         rows += [(link, found.get_short_help_str(200)) for link, found in sorted(names)]
@@ -235,7 +245,8 @@ def _anonymous(table: str, value: Any) -> Any:
 
 def example_code() -> str:
     """Return the code of the example run."""
-    return f'```python title="walk.py"\n{EXAMPLE.read_text()}```'
+    code = re.sub("# ruff: .*\n", "", EXAMPLE.read_text())
+    return f'```python title="walk.py"\n{code}```'
 
 
 def tables() -> str:
@@ -266,10 +277,11 @@ def tables() -> str:
         ]
         head, *found = example_run()[name]
         shown = found[:6] if len(found) > 8 and name != "plan" else found
-        count = f"{len(found)} rows" if shown == found else f"The first {len(shown)} of {len(found)} rows"
+        count = "Rows" if shown == found else f"The first {len(shown)} of {len(found)} rows"
+        explained = _table(("Column", "Type", "Holds"), rows)
         parts.append(
-            f"### `{name}` {{ #{name} }}\n\n{about}\n\n{_table(('Column', 'Type', 'Holds'), rows)}\n\n"
-            f"{count} of the example:\n\n{_table(head, shown)}"
+            f"### `{name}` {{ #{name} }}\n\n{about}\n\n{explained}\n\n{count} of the example:\n\n"
+            f"{_data(head, shown)}"
         )
     db.close()
     return "\n\n".join(parts)
@@ -288,7 +300,7 @@ def views() -> str:
         head, *found = example_run()[name]
         parts.append(
             f"### `{name}` {{ #{name} }}\n\n{about}\n\nColumns: {columns}.\n\n"
-            f"```sql\n{query}\n```\n\n{_table(head, found)}"
+            f"```sql\n{query}\n```\n\n{_data(head, found)}"
         )
     db.close()
     return "\n\n".join(parts)
@@ -332,21 +344,34 @@ def changelog() -> str:
     return path.read_text(encoding="utf-8")
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
-    lines = [head, ("---",) * len(head), *(tuple(map(_cell, row)) for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def _data(head: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> str:
+    return _table(head, [tuple(map(_datum, row)) for row in rows])
 
 
-def _cell(value: Any) -> str:
+def _datum(value: Any) -> str:
+    """Return a value of a row as Markdown, shortened."""
     if value is None:
         return "*NULL*"
     if isinstance(value, bytes):
         return f"*{len(value)} bytes*"
-    text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    text = " ".join(text.split())
-    if len(text) > 160:
-        text = text[:150] + " ..."
-    return text.replace("|", "\\|")
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    text = " ".join(str(value).replace("`", "'").split())
+    if re.fullmatch("[0-9a-f]{64}", text):
+        text = text[:12] + "..."
+    text = text if len(text) <= 160 else text[:150] + " ..."
+    return f"`{text}`" if isinstance(value, str) else text
+
+
+def _table(head: Sequence[str], rows: Sequence[tuple[str, ...]]) -> str:
+    lines: list[Sequence[str]] = [head, ("---",) * len(head), *rows]
+    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    """Return Markdown for a cell: on one line, and its bars escaped but in code."""
+    found = re.compile(r"`[^`]*`|[|]")
+    return found.sub(lambda m: "\\|" if m[0] == "|" else m[0], " ".join(text.split()))
 
 
 PARTS: Final[Mapping[str, Callable[[], str]]] = {

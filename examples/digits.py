@@ -1,11 +1,11 @@
 """Tune a linear classifier of handwritten digits: 64 params, each trained in one go.
 
-    python examples/digits.py [JOURNAL]
+Run it with `python examples/digits.py [JOURNAL]`.
 
 Stop it when you like, and run it again: it goes on where it stopped. The same trainer from the
 command line:
 
-    letstune tune examples/digits.py:DigitsTrainer -n 64 --journal digits.db
+    letstune tune examples/digits.py:DigitsTrainer -n 64 --journal by-command.db
 """
 
 import sys

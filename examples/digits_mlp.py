@@ -1,6 +1,6 @@
 """Tune a neural network of scikit-learn, epoch by epoch: poor params are dropped early.
 
-    python examples/digits_mlp.py [JOURNAL]
+Run it with `python examples/digits_mlp.py [JOURNAL]`.
 
 Of 32 params, 8 train longer than 2 epochs, and 2 longer than 8.
 """

@@ -1,7 +1,6 @@
-"""Tune a neural network of PyTorch, its optimizer included.
+"""Tune a neural network of PyTorch, and its optimizer: which one, with which params of its own.
 
-    pip install torch
-    python examples/torch_mlp.py [JOURNAL]
+Run it with `python examples/torch_mlp.py [JOURNAL]`.
 """
 
 import sys
@@ -16,10 +15,9 @@ from letstune import Checkpoint, Params, rand
 
 
 class AdamParams(Params):
-    model_cls = torch.optim.AdamW
+    model_cls = torch.optim.Adam
 
     lr: float = rand.uniform(1e-4, 1e-1, log=True)
-    weight_decay: float = rand.uniform(1e-6, 1e-1, log=True)
 
 
 class SGDParams(Params):
@@ -31,7 +29,6 @@ class SGDParams(Params):
 
 class MLPParams(Params):
     width: int = rand.ints(16, 256, log=True)
-    dropout: float = rand.uniform(0, 0.5)
     batch_size: int = rand.oneof([16, 32, 64])
     optimizer: AdamParams | SGDParams
 
@@ -44,34 +41,32 @@ class TorchTrainer(letstune.EpochTrainer[MLPParams]):
         parts = train_test_split((x / 16).astype("float32"), y, test_size=0.25, random_state=0)
         self.x_train, self.x_valid, self.y_train, self.y_valid = map(torch.from_numpy, parts)
 
-    # letstune seeds PyTorch before each call, from the run's seed, the trial and the epoch.
     def create_model(self, params: MLPParams) -> None:
         self.batch_size = params.batch_size
-        hidden = nn.Linear(64, params.width), nn.ReLU(), nn.Dropout(params.dropout)
-        self.model = nn.Sequential(*hidden, nn.Linear(params.width, 10))
+        layers = nn.Linear(64, params.width), nn.ReLU(), nn.Linear(params.width, 10)
+        self.model = nn.Sequential(*layers)
         self.optimizer = params.optimizer.create_model(params=self.model.parameters())
 
     def train_epoch(self, epoch: int) -> dict[str, float]:
-        self.model.train()
+        # letstune has just seeded PyTorch with what is this trial's and epoch's own.
         for batch in torch.randperm(len(self.x_train)).split(self.batch_size):
             self.optimizer.zero_grad()
             loss = nn.functional.cross_entropy(self.model(self.x_train[batch]), self.y_train[batch])
             loss.backward()
             self.optimizer.step()
-        self.model.eval()
-        with torch.no_grad():
+        with torch.inference_mode():
             right = self.model(self.x_valid).argmax(1) == self.y_valid
         return {"accuracy": right.double().mean().item(), "train_loss": loss.item()}
 
     def save(self, checkpoint: Checkpoint) -> None:
-        state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
-        torch.save(state, checkpoint.path / "state.pt")
+        states = self.model.state_dict(), self.optimizer.state_dict()  # both, to resume exactly
+        torch.save(states, checkpoint.path / "state.pt")
 
     def load(self, checkpoint: Checkpoint, params: MLPParams) -> None:
         self.create_model(params)
-        state = torch.load(checkpoint.path / "state.pt")
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        model, optimizer = torch.load(checkpoint.path / "state.pt")
+        self.model.load_state_dict(model)
+        self.optimizer.load_state_dict(optimizer)
 
 
 if __name__ == "__main__":

@@ -4,15 +4,16 @@ Describe an experiment with a search space (`Params`, `rand`) and a trainer (`Si
 `EpochTrainer`); `tune` it; and after a crash, `resume` it exactly where it stopped.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from letstune import rand
 from letstune.checkpoints import Checkpoint, Store
 from letstune.errors import Interrupted, LetstuneError, StopTraining
 from letstune.params import Params
 from letstune.records import Rounds
-from letstune.results import Epoch, Trial, TrialError, TuningResults
 from letstune.samplers import Sampler
 from letstune.trainer import EpochTrainer, SimpleTrainer
-from letstune.tuning import load, resume, tune
 
 __version__ = "0.1.0"
 
@@ -36,3 +37,23 @@ __all__ = [
     "resume",
     "tune",
 ]
+
+# What runs, and what reads a run, is imported when it is first used: a module that only describes
+# an experiment, and the command line's help, need none of it.
+if TYPE_CHECKING:
+    from letstune.results import Epoch, Trial, TrialError, TuningResults
+    from letstune.tuning import load, resume, tune
+else:
+    _LATER = {
+        **dict.fromkeys(["Epoch", "Trial", "TrialError", "TuningResults"], "letstune.results"),
+        **dict.fromkeys(["load", "resume", "tune"], "letstune.tuning"),
+    }
+
+    def __getattr__(name):
+        if name not in _LATER:
+            raise AttributeError(f"module 'letstune' has no attribute {name!r}")
+        globals()[name] = found = getattr(import_module(_LATER[name]), name)
+        return found
+
+    def __dir__():
+        return sorted([*globals(), *_LATER])

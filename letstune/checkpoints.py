@@ -8,7 +8,6 @@ row is the only pointer, and what has none is what a crash left behind.
 from __future__ import annotations
 
 import atexit
-import hashlib
 import os
 import pickle
 import re
@@ -146,7 +145,7 @@ class DirectoryStore(Store):
         self._make_root()
         with os.scandir(folder) as entries:
             first, *others = entries
-        if others or first.is_dir() or len(name) + len(first.name) > 200:
+        if others or first.is_dir() or len(os.fsencode(first.name)) > 150 or not _utf8(first.name):
             for directory, _, files in os.walk(folder):
                 for file in files:
                     _sync(os.path.join(directory, file))  # noqa: PTH118 (hot)
@@ -217,6 +216,8 @@ def digest(folder: Path) -> tuple[int, str]:
     Raises:
         CheckpointError: there is something else than regular files and folders.
     """
+    import hashlib
+
     size, lines = 0, []
     for directory, folders, files in os.walk(folder):
         for name in files + [name for name in folders if Path(directory, name).is_symlink()]:
@@ -258,13 +259,24 @@ class Keeper:
             if checkpoint._path is None or not any(staging.iterdir()):
                 return None
             size, sha256 = digest(staging)
-            uri = self._store.put(name, staging)
+            uri = self._put(name)
         except BaseException:
             shutil.rmtree(staging, ignore_errors=True)
             raise
         if self._store.staging is None:
             shutil.rmtree(staging, ignore_errors=True)
         return Stored(uri, size, sha256)
+
+    def _put(self, name: str) -> str:
+        try:
+            return self._store.put(name, self._staging)
+        except CheckpointError:
+            raise
+        except Exception as error:
+            raise CheckpointError(
+                f"Checkpoint {name} cannot be stored in {_where(self._store)}: {error}. Mend that "
+                "and resume; all that was recorded is safe."
+            ) from error
 
     def close(self) -> None:
         """Remove the staging folder."""
@@ -324,6 +336,15 @@ def _temporary() -> Path:
         _temporary_folder = Path(tempfile.mkdtemp(prefix="letstune-"))
         atexit.register(shutil.rmtree, _temporary_folder, ignore_errors=True)
     return _temporary_folder
+
+
+def _utf8(name: str) -> bool:
+    """Tell whether a file's name is text, and so can be part of a URI."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _where(store: Store) -> str:

@@ -10,10 +10,10 @@ from pathlib import Path
 from letstune.checkpoints import Store, fetch
 from letstune.errors import CheckpointError
 from letstune.journal import Journal, now
-from letstune.locks import JournalLock
+from letstune.locks import JournalLock, is_locked
 from letstune.records import CheckpointDeleted
 from letstune.state import State
-from letstune.tuning import open_store
+from letstune.tuning import journal_path, open_store
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,7 @@ def check_run(path: Path, *, fix: bool = False) -> list[Finding]:
     Raises:
         JournalError: the journal cannot be read, is of no legal run, or is being worked on.
     """
+    path = journal_path(path)
     if not fix:
         return _check(Journal(path), fix=False)
     Journal(path).close()
@@ -58,7 +59,9 @@ def _check(journal: Journal, *, fix: bool) -> list[Finding]:
             for number, epoch, _ in lost:  # what is left of them is nobody's now
                 del state.trials[number].kept[epoch]
         pointed_at = {stored.uri for trial in state.trials for stored in trial.kept.values()}
-        for uri in list(store.list()):
+        # While somebody works on the run, a checkpoint is there before its row.
+        found = [] if not fix and is_locked(journal.path) else list(store.list())
+        for uri in found:
             if uri not in pointed_at:
                 if fix:
                     store.delete(uri)

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from letstune import __version__
+
 # Only click is imported here: `letstune --help` and shell completion must be quick.
 if TYPE_CHECKING:
     from letstune.results import Trial, TuningResults
@@ -98,7 +100,7 @@ _PASSTHROUGH = click.option(
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="letstune")
+@click.version_option(__version__)
 def main() -> None:
     """Tune hyperparameters, and resume exactly after any crash.
 
@@ -383,7 +385,7 @@ def _show(tuning: TuningResults, number: int, as_json: bool) -> None:
     rows = [
         {
             "epoch": epoch.epoch,
-            **epoch.metric_values,
+            **{f"metrics.{name}": value for name, value in epoch.metric_values.items()},
             "started_at": epoch.started_at,
             "duration": epoch.duration,
         }
@@ -469,11 +471,12 @@ def _print_table(rows: Sequence[Mapping[str, object]]) -> None:
         for line in [columns, *cells]:
             click.echo("\t".join(cell.replace("\t", " ").replace("\n", " ") for cell in line))
         return
-    from rich.table import Table
+    from rich.table import Column, Table
+    from rich.text import Text
 
-    table = Table(*columns)
+    table = Table(*[Column(Text(name)) for name in columns])
     for line in cells:
-        table.add_row(*line)
+        table.add_row(*map(Text, line))
     _print_rich(table)
 
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from letstune.records import Event, Task, TaskEnded
 from letstune.worker import Worker
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(NamedTuple):
     """Events of one task, to be recorded together.
 
     ``attempt`` is the task's. Deliveries of an attempt that is not the trial's latest are stale

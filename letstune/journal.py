@@ -6,6 +6,7 @@ total order of the run. A row counts once its transaction is committed and synce
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import math
@@ -77,7 +78,10 @@ class Journal:
         mode = "rw" if write else "ro"
         with _explained(path):
             self._db = sqlite3.connect(
-                f"{path.resolve().as_uri()}?mode={mode}", uri=True, isolation_level=None
+                f"{path.resolve().as_uri()}?mode={mode}",
+                uri=True,
+                isolation_level=None,
+                timeout=60,  # a reader of a big journal delays the beginning of a session
             )
 
     # Reading
@@ -89,7 +93,7 @@ class Journal:
 
     def load(self) -> tuple[Plan, State]:
         """Return the plan, and the state that all events lead to, at one moment of the run."""
-        with _explained(self.path):
+        with _explained(self.path), _uncollected():
             self._db.execute("BEGIN")
             try:
                 facts = self.facts()
@@ -135,15 +139,16 @@ class Journal:
 
     def epochs(self, trial: int | None = None) -> Iterator[EpochFinished]:
         """Yield the epochs of one trial, or of all, by trial and epoch."""
+        metric = self.facts()["metric"]
         where = "" if trial is None else f"WHERE trial = {int(trial)} "
-        for number, epoch, value, metrics, started, seconds, uri, size, sha256 in self._rows(
-            "SELECT trial, epoch, value, metrics, started, seconds, checkpoint, bytes, sha256 "
+        for number, epoch, metrics, started, seconds, uri, size, sha256 in self._rows(
+            "SELECT trial, epoch, metrics, started, seconds, checkpoint, bytes, sha256 "
             f"FROM epochs {where}ORDER BY trial, epoch"
         ):
             stored = None if uri is None else Stored(uri, size, sha256)
-            value = math.nan if value is None else value
             values = {name: float(number) for name, number in json.loads(metrics).items()}
-            yield EpochFinished(number, epoch, value, values, started, seconds, stored)
+            # Not the column: SQLite makes NULL of NaN, and 0.0 of -0.0.
+            yield EpochFinished(number, epoch, values[metric], values, started, seconds, stored)
 
     def deletions(self) -> dict[tuple[int, int], str]:
         """Return why the checkpoint of a trial and epoch was let go."""
@@ -197,7 +202,7 @@ class Journal:
         """
         if not events:
             return
-        with _explained(self.path):
+        try:  # rather than _explained: this is done for each epoch
             if not self._session:
                 self._begin_session()
             if len(events) > 1:
@@ -206,6 +211,8 @@ class Journal:
                         self._insert(event)
             else:
                 self._insert(events[0])  # a statement is a transaction of its own
+        except sqlite3.Error as error:
+            raise _explain(self.path, error) from error
 
     def _insert(self, event: Event) -> None:
         session = self._session
@@ -261,16 +268,17 @@ class Journal:
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.execute("PRAGMA foreign_keys = ON")
-        latest = " UNION ALL ".join(f"SELECT max(seq) AS seq FROM {table}" for table in TABLES)
-        ((seq,),) = self._db.execute(f"SELECT ifnull(max(seq), 0) FROM ({latest})")
         ((session,),) = self._db.execute("SELECT ifnull(max(session), 0) + 1 FROM sessions")
-        self._seq = seq
         self._insert_session(session, None)
         self._session = session
 
     def _insert_session(self, session: int, ended: str | None) -> None:
         from letstune import __version__
 
+        # Asked for rather than remembered: at a session's end, an interruption may have come
+        # between a commit and its being counted.
+        latest = " UNION ALL ".join(f"SELECT max(seq) AS seq FROM {table}" for table in TABLES)
+        ((self._seq,),) = self._db.execute(f"SELECT ifnull(max(seq), 0) FROM ({latest})")
         versions = {"letstune": __version__, "python": platform.python_version()}
         self._db.execute(
             "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -292,6 +300,7 @@ class Journal:
             with _explained(self.path):
                 self._insert_session(self._session, ended)
                 self._session = 0
+                self._db.execute("PRAGMA busy_timeout = 0")  # no reader is worth waiting for
                 self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 try:
                     self._db.execute("PRAGMA journal_mode = DELETE")
@@ -312,6 +321,10 @@ def create(path: Path, facts: Mapping[str, Any], pickles: Iterable[Pickle]) -> N
     beside = path.with_name(path.name + ".new")
     with _explained(path):
         try:
+            for suffix in ("-wal", "-shm", "-journal"):
+                # Of a journal that was removed without them: SQLite would take them for ours.
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+                beside.with_name(beside.name + suffix).unlink(missing_ok=True)
             beside.unlink(missing_ok=True)
             migrate(beside)
             connection = sqlite3.connect(beside)
@@ -396,26 +409,42 @@ def _check(path: Path) -> int:
 
 
 @contextmanager
+def _uncollected() -> Iterator[None]:
+    """Make many objects that stay, without the garbage collector looking at them all the time."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
+@contextmanager
 def _explained(path: Path) -> Iterator[None]:
     """Turn SQLite's errors into ours."""
     try:
         yield
     except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        advice = {
-            sqlite3.SQLITE_FULL: "Its disk is full. Free some space and resume; all that was "
-            "recorded is safe.",
-            sqlite3.SQLITE_IOERR: "Its disk fails or is full. Nothing recorded is lost if it can "
-            "be read again: resume then.",
-            sqlite3.SQLITE_CORRUPT: "It is damaged or truncated. Restore it from a backup, or "
-            "save what can be read:  sqlite3 FILE .recover",
-            sqlite3.SQLITE_NOTADB: "It is damaged or truncated. Restore it from a backup.",
-            sqlite3.SQLITE_READONLY: "It is read-only. Make it and its folder writable, or copy "
-            "it, with its .checkpoints folder, to where they are.",
-            sqlite3.SQLITE_CANTOPEN: "Its folder must be there, and writable if the run was "
-            "killed, since SQLite has to bring the journal's -wal file in.",
-            sqlite3.SQLITE_BUSY: "Something else is writing it. Close that and try again.",
-            sqlite3.SQLITE_CONSTRAINT: "Something else has written to it. Restore it from a "
-            "backup, and let nothing but letstune write it.",
-        }.get(code, "See `letstune check`.")
-        raise JournalError(f"{path}: {error}. {advice}") from error
+        raise _explain(path, error) from error
+
+
+def _explain(path: Path, error: sqlite3.Error) -> JournalError:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    advice = {
+        sqlite3.SQLITE_FULL: "Its disk is full. Free some space and resume; all that was "
+        "recorded is safe.",
+        sqlite3.SQLITE_IOERR: "Its disk fails or is full. Nothing recorded is lost if it can "
+        "be read again: resume then.",
+        sqlite3.SQLITE_CORRUPT: "It is damaged or truncated. Restore it from a backup, or "
+        "save what can be read:  sqlite3 FILE .recover",
+        sqlite3.SQLITE_NOTADB: "It is damaged or truncated. Restore it from a backup.",
+        sqlite3.SQLITE_READONLY: "It is read-only. Make it and its folder writable, or copy "
+        "it, with its .checkpoints folder, to where they are.",
+        sqlite3.SQLITE_CANTOPEN: "Its folder must be there, and writable if the run was "
+        "killed, since SQLite has to bring the journal's -wal file in.",
+        sqlite3.SQLITE_BUSY: "Something else is writing it. Close that and try again.",
+        sqlite3.SQLITE_CONSTRAINT: "Something else has written to it. Restore it from a "
+        "backup, and let nothing but letstune write it.",
+    }.get(code, "See `letstune check`.")
+    return JournalError(f"{path}: {error}. {advice}")

@@ -85,6 +85,20 @@ class JournalLock:
         self.release()
 
 
+def is_locked(path: Path) -> bool:
+    """Tell whether somebody works on a journal."""
+    if str(path.resolve()) in _HELD:
+        return True
+    try:
+        file = os.open(path.with_name(path.name + ".lock"), os.O_RDWR)
+    except OSError:  # nobody, or nobody who could
+        return False
+    try:
+        return not _lock(file)
+    finally:
+        os.close(file)
+
+
 def _held_by(journal: Path, holder: bytes) -> str:
     try:
         found = json.loads(holder)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import io
 import os
 import pickle
@@ -167,7 +168,16 @@ def load_object(name: str) -> Any:
         trainers = [n for n, v in vars(module).items() if isinstance(v, type) and "Trainer" in n]
         raise PlanError(f"{source} has no {attribute!r}; it has {', '.join(trainers) or 'none'}.")
     found = getattr(module, attribute)
-    return found() if isinstance(found, type) else found
+    if not isinstance(found, type):
+        return found
+    try:
+        inspect.signature(found).bind()
+    except TypeError as error:
+        raise PlanError(
+            f"{name}: {attribute} cannot be made without arguments: {error}. Name an object "
+            f"instead, such as TRAINER = {attribute}(...) in {source}."
+        ) from error
+    return found()
 
 
 def _load_module(name: str) -> Any:

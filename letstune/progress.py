@@ -123,3 +123,4 @@ class Progress:
             self._live.stop()
             self._live = None
         self.tell(describe(self._state, self._clock() - self._began, self._since))
+        self._show = False

@@ -1,18 +1,17 @@
 """Frozen values that travel between the parts: plan, task and events.
 
-Events are what a journal holds, one row each, and what an executor delivers. A dataclass with
-slots rather than a dict: a misspelt field fails where it is written, and a million of them are
-replayed at every resume.
+Events are what a journal holds, one row each, and what an executor delivers. Named tuples rather
+than frozen dataclasses: there is one for each epoch, and they are made four times as fast.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from letstune.errors import PlanError
 
@@ -30,6 +29,11 @@ def rank_key(value: float, trial: int) -> tuple[bool, float, int]:
     if math.isfinite(value):
         return (False, -value, trial)
     return (True, 0.0, trial)
+
+
+def _whole(value: Any) -> Any:
+    """Return NumPy's whole numbers as Python's, and all else as it is."""
+    return value.__index__() if hasattr(value, "__index__") and value is not True else value
 
 
 def _positive(value: object) -> bool:
@@ -65,7 +69,12 @@ class Rounds:
     cohort: int | Sequence[int] | None = None
 
     def __post_init__(self) -> None:
-        lengths: tuple[Any, ...] = tuple(self.lengths)
+        given: Any = self.lengths
+        if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+            raise PlanError(
+                f"rounds={given!r}: expected the lengths of all rounds, for instance [3, 9, 36]."
+            )
+        lengths: tuple[Any, ...] = tuple(map(_whole, given))
         timed = [isinstance(length, timedelta) for length in lengths]
         if not lengths or (any(timed) and not all(timed)):
             raise PlanError(
@@ -86,7 +95,8 @@ class Rounds:
             )
         cohort: Any = self.cohort
         if cohort is not None:
-            cohort = (cohort,) if isinstance(cohort, int) else tuple(cohort)
+            several = isinstance(cohort, Iterable) and not isinstance(cohort, str | bytes)
+            cohort = tuple(map(_whole, cohort if several else (cohort,)))
             if not cohort or not all(map(_positive, cohort)):
                 raise PlanError(
                     f"cohort={self.cohort!r}: expected a number of trials from 1 on, or a "
@@ -198,8 +208,7 @@ class Plan:
         return sizes[min(cohort, len(sizes) - 1)]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
+class Task(NamedTuple):
     """Train one trial until it reaches the end of its round.
 
     ``epochs`` epochs are recorded already, ``seconds`` long in all. Training starts from the
@@ -218,8 +227,7 @@ class Task:
     checkpoint: Stored | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """Where a store keeps a checkpoint, and how to know that it is still the same."""
 
     uri: str
@@ -227,8 +235,7 @@ class Stored:
     sha256: str
 
 
-@dataclass(frozen=True, slots=True)
-class TrialProposed:
+class TrialProposed(NamedTuple):
     """A trial has its params. ``sampler`` is who proposed them."""
 
     trial: int
@@ -236,8 +243,7 @@ class TrialProposed:
     sampler: str
 
 
-@dataclass(frozen=True, slots=True)
-class EpochFinished:
+class EpochFinished(NamedTuple):
     """A trial was trained for one more epoch; its model is safe in ``checkpoint``, if any.
 
     ``started`` is UTC in ISO 8601; ``seconds`` is from a monotonic clock.
@@ -252,16 +258,14 @@ class EpochFinished:
     checkpoint: Stored | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TrialStopped:
+class TrialStopped(NamedTuple):
     """The trainer ended a trial early: it is finished after ``epoch`` (-1: before the first)."""
 
     trial: int
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
-class TrialFailed:
+class TrialFailed(NamedTuple):
     """A trial ended in an error, while working on ``epoch``."""
 
     trial: int
@@ -271,8 +275,7 @@ class TrialFailed:
     traceback: str
 
 
-@dataclass(frozen=True, slots=True)
-class CheckpointDeleted:
+class CheckpointDeleted(NamedTuple):
     """A checkpoint is no longer kept: ``why`` is superseded, outranked, failed or missing."""
 
     trial: int
@@ -280,15 +283,13 @@ class CheckpointDeleted:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class SpaceExhausted:
+class SpaceExhausted(NamedTuple):
     """There are only ``trials`` different params, fewer than were asked for."""
 
     trials: int
 
 
-@dataclass(frozen=True, slots=True)
-class TaskEnded:
+class TaskEnded(NamedTuple):
     """An executor is done with a task. The only event that is not journalled."""
 
     trial: int

@@ -376,12 +376,14 @@ class TuningResults(Sequence[Trial]):
         return "\n".join([f"<TuningResults {self._title()}>", *lines, *more])
 
     def __rich__(self) -> RenderableType:
-        from rich.table import Table
+        from rich.table import Column, Table
+        from rich.text import Text
 
-        head, *rows = self._table()
-        table = Table(*head, title=self._title(), caption_justify="left")
+        head, *rows = self._table()  # as Text, since params may look like markup
+        columns = [Column(Text(name)) for name in head]
+        table = Table(*columns, title=Text(self._title()), caption_justify="left")
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*map(Text, row))
         if len(self) > SHOWN:
             table.caption = f"and {len(self) - SHOWN} more"
         return table

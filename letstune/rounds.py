@@ -7,19 +7,18 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from letstune.records import CheckpointDeleted, Plan, Task, rank_key
 from letstune.state import State
 
 
-@dataclass(frozen=True, slots=True)
-class Proposal:
-    """Trials that are to be proposed together: ``count`` from ``first`` on, of one cohort."""
+class Proposal(NamedTuple):
+    """Trials that are to be proposed together: ``size`` from ``first`` on, of one cohort."""
 
     cohort: int
     first: int
-    count: int
+    size: int
 
 
 def next_tasks(plan: Plan, state: State, running: Collection[int], slots: int) -> list[Task]:
@@ -81,8 +80,7 @@ def next_proposal(plan: Plan, state: State) -> Proposal | None:
     return Proposal(cohort, first, min(plan.cohort_size(cohort), state.n_trials - first))
 
 
-@dataclass(frozen=True, slots=True)
-class Sight:
+class Sight(NamedTuple):
     """What a proposal may know of a trial: its first ``epochs`` epochs; 0 of a pending one.
 
     ``status`` is pending, trained, stopped or failed.

@@ -10,7 +10,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import FrameType
 from typing import Protocol
 
@@ -103,7 +103,7 @@ class Runner:
             self._started += 1
             attempt = f"{self.token}-{self._started}"
             self._running[task.trial] = attempt
-            self.executor.start(replace(task, attempt=attempt))
+            self.executor.start(task._replace(attempt=attempt))
         return bool(self._running)
 
     def _propose(self, proposal: Proposal) -> None:
@@ -113,7 +113,7 @@ class Runner:
         history = self._history(proposal.cohort)
         events: list[Event] = []
         fresh: list[str] = []
-        for trial in range(proposal.first, proposal.first + proposal.count):
+        for trial in range(proposal.first, proposal.first + proposal.size):
             params = propose_distinct(
                 self.sampler, self.space, history, self.plan.seed, trial, self._taken
             )

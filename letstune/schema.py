@@ -87,13 +87,15 @@ VIEWS: Final = {
                 count(*) OVER (PARTITION BY trial) AS epochs,
                 sum(seconds) OVER (PARTITION BY trial) AS seconds,
                 row_number() OVER (
-                    PARTITION BY trial ORDER BY ifnull(abs(value), 9e999) = 9e999, value DESC, epoch
+                    PARTITION BY trial
+                    ORDER BY CASE WHEN abs(value) < 9e999 THEN value END DESC NULLS LAST, epoch
                 ) AS place
             FROM epochs
         )
         SELECT
             row_number() OVER (
-                ORDER BY f.trial IS NOT NULL, ifnull(abs(value), 9e999) = 9e999, value DESC, t.trial
+                ORDER BY f.trial IS NOT NULL,
+                CASE WHEN abs(value) < 9e999 THEN value END DESC NULLS LAST, t.trial
             ) AS place,
             t.trial, r.value, r.epoch AS best_epoch, ifnull(r.epochs, 0) AS epochs,
             r.seconds, f.message AS failure, t.params

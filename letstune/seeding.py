@@ -36,9 +36,7 @@ def sequence(seed: int, purpose: Purpose, trial: int, epoch: int) -> np.random.S
     array, uint32, seed_sequence = _numpy()
     words = [seed, purpose, trial, epoch]
     # The words are the same to SeedSequence, but a list takes it five times as long.
-    stream: np.random.SeedSequence = seed_sequence(
-        array(words, uint32) if seed < 2**32 else words
-    )
+    stream: np.random.SeedSequence = seed_sequence(array(words, uint32) if seed < 2**32 else words)
     return stream
 
 

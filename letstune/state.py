@@ -50,6 +50,7 @@ class TrialState:
         epochs: how many are recorded; ``seconds``, how long they took in all.
         best: the best finite metric value, or `NO_VALUE`; ``best_epoch``, the first to reach it.
         marks: of each round whose limit is reached, the epochs by then and the best value.
+        limit: that of the first round that is not reached.
         cohort: the cohort that it competes in, and ``round``, the last round that it entered.
         waiting: whether it is through with that round, and its advancing is not yet certain.
         settled: whether it will never be trained any more.
@@ -62,6 +63,7 @@ class TrialState:
         "cohort",
         "epochs",
         "kept",
+        "limit",
         "marks",
         "params",
         "round",
@@ -71,8 +73,9 @@ class TrialState:
         "waiting",
     )
 
-    def __init__(self, params: str, cohort: int) -> None:
+    def __init__(self, params: str, cohort: int, limit: float) -> None:
         self.params = params
+        self.limit = limit
         self.cohort = cohort
         self.status = "proposed"
         self.epochs = 0
@@ -151,7 +154,11 @@ class State:
                         f"Trial {event.trial}: epoch {event.epoch} is recorded, but epoch "
                         f"{trial.epochs} comes next. {_TAMPERED}"
                     )
-                self._epoch(event.trial, event.value, event.seconds)
+                self._epoch(event.trial, trial, event.value, event.seconds)
+                self.total_epochs += 1
+                self.total_seconds += event.seconds
+                if trial.best > self.leader[0]:
+                    self.leader = (trial.best, event.trial)
                 if event.checkpoint is not None:
                     trial.kept[event.epoch] = event.checkpoint
                     self.changed[event.trial] = None
@@ -184,7 +191,14 @@ class State:
                 raise IllegalEventError(
                     f"Epoch {epoch} of trial {number} is recorded out of order. {_TAMPERED}"
                 )
-            fold(number, value, seconds)
+            fold(number, trials[number], value, seconds)
+        for number, trial in enumerate(trials):
+            if trial.epochs:
+                trial.status = "trained"
+                self.total_epochs += trial.epochs
+                self.total_seconds += trial.seconds
+                if trial.best > self.leader[0]:
+                    self.leader = (trial.best, number)
         for end in ends:
             self.apply(end)
         for number, epoch, stored in kept:
@@ -225,28 +239,28 @@ class State:
             size = min(self.plan.cohort_size(len(self.cohorts)), self.n_trials - number)
             self.cohorts.append(Cohort(self.plan.rounds.quotas(size)))
         self.cohorts[-1].enter()
-        self.trials.append(TrialState(event.params, len(self.cohorts) - 1))
+        self.trials.append(TrialState(event.params, len(self.cohorts) - 1, self.limits[0]))
         self.unsettled += 1
         self.ready[0][number] = None
 
-    def _epoch(self, number: int, value: float, seconds: float) -> None:
-        trial = self.trials[number]
+    def _epoch(self, number: int, trial: TrialState, value: float, seconds: float) -> None:
+        # A million of these are folded at a resume, so all that can wait is left to the callers.
         if trial.best < value < math.inf:
             trial.best = value
             trial._best_epoch = trial.epochs
-            if value > self.leader[0]:
-                self.leader = (value, number)
-        trial.status = "trained"
         trial.epochs += 1
         trial.seconds += seconds
-        self.total_epochs += 1
-        self.total_seconds += seconds
-        done = trial.seconds if self.timed else trial.epochs
-        marks, limits = trial.marks, self.limits
-        if len(marks) < len(limits) and done >= limits[len(marks)]:
-            while len(marks) < len(limits) and done >= limits[len(marks)]:
-                marks.append((trial.epochs, trial.best))
+        if (trial.seconds if self.timed else trial.epochs) >= trial.limit:
+            self._mark(trial)
             self._move_on(number)
+
+    def _mark(self, trial: TrialState) -> None:
+        """Note how a trial stands in the rounds whose limit it has reached."""
+        done = trial.seconds if self.timed else trial.epochs
+        while done >= trial.limit:
+            trial.marks.append((trial.epochs, trial.best))
+            later = self.limits[len(trial.marks) :]
+            trial.limit = later[0] if later else math.inf
 
     def _move_on(self, number: int) -> None:
         """Follow what a trial's news mean for its rounds, and so for other trials."""

@@ -166,9 +166,9 @@ def _generic_argument(trainer_cls: type) -> object:
         for base in cls.__dict__.get("__orig_bases__", ()):
             origin = get_origin(base)
             if isinstance(origin, type) and issubclass(origin, Trainer):
-                (argument,) = get_args(base)[:1]
-                if not isinstance(argument, TypeVar):
-                    return argument
+                for argument in get_args(base):
+                    if isinstance(argument, type) and issubclass(argument, Params):
+                        return argument
     return None
 
 
@@ -233,4 +233,6 @@ def _real(value: Any) -> float | None:
     try:
         return float(value) if isinstance(value, Real) else None
     except OverflowError:  # an int beyond every float
-        return math.copysign(math.inf, value)
+        return math.inf if value > 0 else -math.inf
+    except TypeError:  # NumPy registers its time spans as integers
+        return None

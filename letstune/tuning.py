@@ -20,7 +20,14 @@ from typing import Any, Final, Literal
 
 from letstune import pickling
 from letstune.checkpoints import DirectoryStore, Store
-from letstune.errors import CheckpointError, Interrupted, PickleError, PlanChangedError, PlanError
+from letstune.errors import (
+    CheckpointError,
+    Interrupted,
+    JournalError,
+    PickleError,
+    PlanChangedError,
+    PlanError,
+)
 from letstune.executors import InProcessExecutor
 from letstune.journal import Journal, Pickle, create, now
 from letstune.locks import JournalLock
@@ -116,11 +123,11 @@ def tune(
         raise PlanError(
             f"workers={workers!r}: this version of letstune trains in one process. Leave it out."
         )
-    path = _new_path(trainer) if journal is None else Path(journal)
+    path = _new_path(trainer) if journal is None else journal_path(journal)
     chosen = _make_sampler(sampler)
     kept = _keep_trainer(trainer)
     kept_dataset, note = _keep_dataset(dataset)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path)
     with JournalLock(path, now()):
         exists = path.exists()
         plan = Plan(
@@ -134,9 +141,7 @@ def tune(
             adaptive=chosen.adaptive,
             store=_describe_store(store),
             lag=0 if lag is None else _at_least(0, "lag", lag),
-            keep_checkpoints="all"
-            if keep_checkpoints == "all"
-            else _at_least(0, "keep_checkpoints", keep_checkpoints),
+            keep_checkpoints=_how_many_kept(keep_checkpoints),
             trainer=pickling.type_name(type(trainer)),
             dataset=_describe_dataset(dataset, kept_dataset),
         )
@@ -206,7 +211,7 @@ def resume(
         raise PlanError(
             f"workers={workers!r}: this version of letstune trains in one process. Leave it out."
         )
-    path = Path(journal)
+    path = journal_path(journal)
     Journal(path).close()  # for its errors, before a lock file is made
     with JournalLock(path, now()):
         opened = Journal(path, write=True)
@@ -266,7 +271,7 @@ def load(journal: str | os.PathLike[str]) -> TuningResults:
     Raises:
         JournalError: there is none, or it cannot be read.
     """
-    path = Path(journal)
+    path = journal_path(journal)
     source = Journal(path)
     try:
         plan, state = source.load()
@@ -285,8 +290,10 @@ def open_store(path: Path, plan: Plan) -> Store:
         base, run = plan.store["options"]["path"], plan.store["options"]["run"]
         if base is not None:
             return DirectoryStore(Path(base) / run)
+        # Of its own for each journal: "run" and "run.db" must not share one.
         stem = path.name.removesuffix(".db")
-        return DirectoryStore(path.with_name(f"{stem}.checkpoints"))
+        joint = "." if path.name.endswith(".db") else "-"
+        return DirectoryStore(path.with_name(f"{stem}{joint}checkpoints"))
     raise CheckpointError(
         f"{path}: its checkpoints are in a store of its own, {plan.store['name']}, which only "
         "letstune.resume brings back, since that runs code of the journal."
@@ -398,7 +405,7 @@ def _differences(recorded: Plan, plan: Plan, given: Mapping[str, bool]) -> list[
     lines = []
     for name in ("trainer", "metric", "simple", "sampler", "store", "dataset", "keep_checkpoints"):
         was, now_ = _comparable(getattr(recorded, name)), _comparable(getattr(plan, name))
-        if was != now_:
+        if _show(was) != _show(now_):  # as text, in which NaN is the same as NaN
             lines.append(f"{name}: was {_show(was)}, is {_show(now_)}")
     for name in ("seed", "lag"):
         was, now_ = getattr(recorded, name), getattr(plan, name)
@@ -425,7 +432,33 @@ def _comparable(value: object) -> object:
 
 
 def _show(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+
+
+def journal_path(journal: str | os.PathLike[str]) -> Path:
+    """Return the path of a journal, through a symbolic link to it.
+
+    Its lock and its checkpoints are beside the file itself, by whatever name it goes.
+
+    Raises:
+        PlanError: it is not the path of a file.
+    """
+    path = Path(journal)
+    if not os.fspath(journal) or path.is_dir():
+        raise PlanError(
+            f"journal={os.fspath(journal)!r} is a directory; expected a path of a file, such as "
+            "run.db."
+        )
+    return path.resolve() if path.is_symlink() else path
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise JournalError(
+            f"{path}: its folder cannot be made: {error}. Give a path in a folder that is there."
+        ) from error
 
 
 def _new_path(trainer: object) -> Path:
@@ -445,6 +478,17 @@ def _at_least(least: int, name: str, value: Any) -> int:
     if number is None or number < least:
         raise PlanError(f"{name}={value!r}: expected a whole number, {least} or more.")
     return int(number)
+
+
+def _how_many_kept(keep_checkpoints: object) -> int | Literal["all"]:
+    if keep_checkpoints == "all":
+        return "all"
+    if isinstance(keep_checkpoints, str):
+        raise PlanError(
+            f"keep_checkpoints={keep_checkpoints!r}: expected 'all', or of how many of the best "
+            "trials to keep the best epoch."
+        )
+    return _at_least(0, "keep_checkpoints", keep_checkpoints)
 
 
 def _make_rounds(
@@ -509,10 +553,12 @@ def _describe_store(store: Any) -> dict[str, Any]:
 
 
 def _describe_dataset(dataset: object, kept: Pickle | None) -> dict[str, Any]:
+    # A path is its text: the classes of paths differ between systems and versions of Python.
     value: object = os.fspath(dataset) if isinstance(dataset, os.PathLike) else dataset
+    kind = pickling.type_name(type(value))
     if not isinstance(value, str | int | float | bool | None):
         value = None
-    return {"type": pickling.type_name(type(dataset)), "value": value, "kept": kept is not None}
+    return {"type": kind, "value": value, "kept": kept is not None}
 
 
 def _keep_trainer(trainer: Trainer[Any]) -> Pickle:

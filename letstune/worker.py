@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from letstune.checkpoints import Checkpoint, Keeper, Store, fetch
-from letstune.errors import LetstuneError, StopTraining, TrainerError
+from letstune.errors import CheckpointError, StopTraining, TrainerError
 from letstune.params import Params
 from letstune.records import (
     EpochFinished,
@@ -64,8 +66,9 @@ class Worker:
         An epoch goes on only after what was yielded for the one before is recorded.
 
         Raises:
-            LetstuneError: the trainer breaks its contract, or a checkpoint is missing. That is not
-                the trial's failure, and would be every other trial's as well: the run ends.
+            LetstuneError: the trainer returned what it must not, or a checkpoint is missing or
+                cannot be stored. That is not the trial's failure, and would be every other
+                trial's as well: the run ends, to be resumed when it is mended.
             Exception: `load_dataset` raised it.
         """
         if self._trainer is None:
@@ -75,13 +78,11 @@ class Worker:
             for events in self._epochs(task):
                 yield events
                 at += 1
-        except LetstuneError:
-            raise
-        except Exception as error:  # noqa: BLE001 (a trainer may raise anything; it is recorded)
-            self.error = error
-            message = "".join(traceback.format_exception_only(error)).strip()
-            told = "".join(traceback.format_exception(error))
-            yield [TrialFailed(task.trial, at, "raised", message, told)]
+        except _RaisedError as raised:
+            self.error = raised.error
+            message = "".join(traceback.format_exception_only(raised.error)).strip()
+            told = "".join(traceback.format_exception(raised.error))
+            yield [TrialFailed(task.trial, at, "raised", _utf8(message), _utf8(told))]
         yield [TaskEnded(task.trial)]
 
     def _load_dataset(self) -> None:
@@ -116,7 +117,13 @@ class Worker:
                     return
                 epoch += 1
                 seconds += finished.seconds
-        except StopTraining:
+        except StopTraining as stop:
+            if stop.metric_values is not None:
+                where = "create_model or load"
+                raise TrainerError(
+                    f"Trial {number}: StopTraining was raised with metric values by {where}, where "
+                    "there is no epoch to record them for. Raise it without them there."
+                ) from stop
             yield [TrialStopped(number, epoch - 1)]
 
     def _epoch(
@@ -128,7 +135,7 @@ class Worker:
         started = datetime.now(UTC).isoformat()
         clock = time.perf_counter()
         try:
-            returned: object = model.train_epoch(epoch)
+            returned: object = _call(model.train_epoch, epoch)
         except StopTraining as stop:
             if stop.metric_values is None:
                 raise
@@ -136,7 +143,9 @@ class Worker:
         seconds = time.perf_counter() - clock
         metric = self._metric
         values = metric_values(returned, metric, f"Training trial {number}, epoch {epoch},")
-        stored = self._keeper.save(f"t{number:05}-e{epoch:05}-{attempt}", model.save)
+        stored = self._keeper.save(
+            f"t{number:05}-e{epoch:05}-{attempt}", partial(_call, model.save)
+        )
         finished = EpochFinished(number, epoch, values[metric], values, started, seconds, stored)
         return (finished, *ends)
 
@@ -144,22 +153,58 @@ class Worker:
         """Bring the model to where the task's next epoch begins."""
         number, params = task.trial, self._params_cls.from_json(task.params)
         if task.checkpoint is None:
-            self._begin(Purpose.CREATE_MODEL, number, 0).create_model(params)
+            model = self._begin(Purpose.CREATE_MODEL, number, 0)
+            _call(model.create_model, params)
         else:
             what = f"The checkpoint of epoch {task.loaded} of trial {number}"
             with tempfile.TemporaryDirectory(prefix="letstune-") as folder:
                 # Fetched before load() is called, so that whatever load() raises is the trial's.
                 path = fetch(self._store, task.checkpoint, Path(folder), what)
                 model = self._begin(Purpose.LOAD, number, task.loaded)
-                model.load(Checkpoint(lambda: path), params)
+                _call(model.load, Checkpoint(lambda: path), params)
         # Recorded epochs whose model nobody kept: the plan has grown since, or the trainer saves
         # nothing. Their seeds being the same, they come out the same.
         for epoch in range(task.loaded + 1, task.epochs):
-            self._begin(Purpose.TRAIN, number, epoch).train_epoch(epoch)
+            _call(self._begin(Purpose.TRAIN, number, epoch).train_epoch, epoch)
 
     def close(self) -> None:
         """Tidy up."""
         self._keeper.close()
+
+
+class _RaisedError(Exception):
+    """A trainer's method raised ``error``. What letstune itself raises is not wrapped in it."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+class _ContractError(TrainerError):
+    """A trainer returned what it must not."""
+
+
+def _call(method: Callable[..., Any], *args: object) -> Any:
+    """Call a method of the trainer, and tell what it raises from what letstune raises.
+
+    A full disk is nobody's failure: each trial after this one would fail as well.
+    """
+    try:
+        return method(*args)
+    except (StopTraining, _ContractError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise CheckpointError(
+                f"The disk is full: {error}. Free some space and resume; all that was recorded is "
+                "safe."
+            ) from error
+        raise _RaisedError(error) from error
+
+
+def _utf8(text: str) -> str:
+    """Return a text that SQLite can hold: an error may quote a file name that is not UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 class _OneEpoch:
@@ -170,16 +215,19 @@ class _OneEpoch:
 
     def create_model(self, params: Params) -> None:
         self._params = params
+        self._fitted: tuple[Any, ...] = ()
 
     def train_epoch(self, epoch: int) -> object:
         returned: object = self._trainer.train(self._params)
         if not isinstance(returned, tuple) or len(returned) != 2:
-            raise TrainerError(
+            raise _ContractError(
                 f"{type(self._trainer).__name__}.train returned {returned!r:.200}; expected a "
                 "tuple of the fitted model and its metric values."
             )
-        self._fitted, values = returned
+        fitted, values = returned
+        self._fitted = (fitted,)
         return values
 
     def save(self, checkpoint: Checkpoint) -> None:
-        self._trainer.save(checkpoint, self._fitted)
+        for fitted in self._fitted:  # none, if it raised StopTraining rather than return one
+            self._trainer.save(checkpoint, fitted)

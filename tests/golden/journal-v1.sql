@@ -1,0 +1,165 @@
+BEGIN TRANSACTION;
+CREATE TABLE "_sqlite_migrations" (
+   "id" INTEGER PRIMARY KEY,
+   "migration_set" TEXT,
+   "name" TEXT,
+   "applied_at" TEXT
+);
+INSERT INTO "_sqlite_migrations" VALUES(1,'letstune','m001_initial','2026-11-23 21:44:45.096161+00:00');
+CREATE TABLE deletions (
+        seq INTEGER PRIMARY KEY,
+        trial INTEGER NOT NULL,
+        epoch INTEGER NOT NULL,
+        why TEXT NOT NULL,
+        session INTEGER NOT NULL,
+        UNIQUE (trial, epoch),
+        FOREIGN KEY (trial, epoch) REFERENCES epochs (trial, epoch)
+) STRICT;
+CREATE TABLE epochs (
+        seq INTEGER PRIMARY KEY,
+        trial INTEGER NOT NULL REFERENCES trials (trial),
+        epoch INTEGER NOT NULL,
+        value REAL,
+        metrics TEXT NOT NULL,
+        started TEXT NOT NULL,
+        seconds REAL NOT NULL,
+        checkpoint TEXT,
+        bytes INTEGER,
+        sha256 TEXT,
+        signature TEXT,
+        session INTEGER NOT NULL,
+        UNIQUE (trial, epoch)
+) STRICT;
+INSERT INTO "epochs" VALUES(27,0,0,481373734.0,'{"height": 481373734.0, "nan": "-inf"}','2026-11-23T21:44:45.120315+00:00',1.32549998852482531219e-05,NULL,NULL,NULL,NULL,1);
+INSERT INTO "epochs" VALUES(28,0,1,1209342136.0,'{"height": 1209342136.0, "nan": "-inf"}','2026-11-23T21:44:45.122543+00:00',2.17699998756870627403e-05,NULL,NULL,NULL,NULL,1);
+INSERT INTO "epochs" VALUES(29,1,0,1307744936.0,'{"height": 1307744936.0, "nan": "-inf"}','2026-11-23T21:44:45.124370+00:00',1.0138999641640111804e-05,NULL,NULL,NULL,NULL,1);
+INSERT INTO "epochs" VALUES(30,1,1,744940811.0,'{"height": 744940811.0, "nan": "nan"}','2026-11-23T21:44:45.125624+00:00',9.85899987426819279789e-06,NULL,NULL,NULL,NULL,1);
+INSERT INTO "epochs" VALUES(31,2,0,916362517.0,'{"height": 916362517.0, "nan": "nan"}','2026-11-23T21:44:45.127038+00:00',8.00499992692493833601e-06,NULL,NULL,NULL,NULL,1);
+INSERT INTO "epochs" VALUES(32,2,1,51348507.0,'{"height": 51348507.0, "nan": "nan"}','2026-11-23T21:44:45.128282+00:00',7.81500011726166121661e-06,NULL,NULL,NULL,NULL,1);
+INSERT INTO "epochs" VALUES(33,3,0,176566419.0,'{"height": 176566419.0, "nan": "nan"}','2026-11-23T21:44:45.129601+00:00',7.01299995853332802653e-06,NULL,NULL,NULL,NULL,1);
+INSERT INTO "epochs" VALUES(34,3,1,1394008525.0,'{"height": 1394008525.0, "nan": "nan"}','2026-11-23T21:44:45.130735+00:00',1.10910000330477487295e-05,NULL,NULL,NULL,NULL,1);
+INSERT INTO "epochs" VALUES(35,4,0,2010916840.0,'{"height": 2010916840.0, "nan": "-inf"}','2026-11-23T21:44:45.132669+00:00',8.43599991640076e-06,NULL,NULL,NULL,NULL,1);
+INSERT INTO "epochs" VALUES(36,4,1,1451610836.0,'{"height": 1451610836.0, "nan": "-inf"}','2026-11-23T21:44:45.135088+00:00',1.21829998533939942717e-05,NULL,NULL,NULL,NULL,1);
+INSERT INTO "epochs" VALUES(37,5,0,681761142.0,'{"height": 681761142.0, "nan": "-inf"}','2026-11-23T21:44:45.136883+00:00',7.63500020184437744319e-06,NULL,NULL,NULL,NULL,1);
+CREATE TABLE failures (
+        seq INTEGER PRIMARY KEY,
+        trial INTEGER NOT NULL UNIQUE REFERENCES trials (trial),
+        epoch INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        message TEXT NOT NULL,
+        traceback TEXT NOT NULL,
+        session INTEGER NOT NULL
+) STRICT;
+CREATE TABLE pickles (
+        seq INTEGER PRIMARY KEY,
+        name TEXT NOT NULL,
+        pickle BLOB NOT NULL,
+        sha256 TEXT NOT NULL,
+        signature TEXT,
+        about TEXT NOT NULL
+) STRICT;
+INSERT INTO "pickles" VALUES(15,'trainer',X'8005951E000000000000008C0C746573745F6A6F75726E616C948C06476F6C64656E9493942981942E','a16f546cb4f45dfcdb01bcb88814e57893ecbbc33e310a8faf329a7fa007ecf6',NULL,'{"type": "test_journal:Golden", "python": "3.11", "folders": ["tests", "."], "fingerprint": "bfce13fc2f13ad950016bb48ccbbbd04ce13be07c748476dde1f940fcdfa0d52"}');
+INSERT INTO "pickles" VALUES(16,'dataset',X'8005950A000000000000008C06676F6C64656E942E','fb591d55adfb5f6c2e63b08c14760ba9c2c481d7fecadc20d142d7ea9f075b1c',NULL,'{"type": "builtins:str", "python": "3.11", "folders": ["tests", "."]}');
+CREATE TABLE plan (
+        seq INTEGER PRIMARY KEY,
+        fact TEXT NOT NULL,
+        value TEXT NOT NULL
+) STRICT;
+INSERT INTO "plan" VALUES(1,'metric','"height"');
+INSERT INTO "plan" VALUES(2,'n_trials','9');
+INSERT INTO "plan" VALUES(3,'rounds','{"unit": "epochs", "lengths": [2, 3], "keep": 0.25, "cohort": null}');
+INSERT INTO "plan" VALUES(4,'simple','false');
+INSERT INTO "plan" VALUES(5,'seed','11');
+INSERT INTO "plan" VALUES(6,'space','{"kind": "space", "name": "Point", "custom": false, "tagged": [], "fields": {"x": {"kind": "uniform", "low": -1.0, "high": 1.0, "log": false, "step": null}, "n": {"kind": "ints", "low": 1, "high": 9, "log": false, "step": null}}}');
+INSERT INTO "plan" VALUES(7,'sampler','{"name": "random", "options": {}}');
+INSERT INTO "plan" VALUES(8,'adaptive','false');
+INSERT INTO "plan" VALUES(9,'store','{"name": "directory", "options": {"path": null, "run": "ce14ae730e4645d4"}}');
+INSERT INTO "plan" VALUES(10,'lag','0');
+INSERT INTO "plan" VALUES(11,'keep_checkpoints','10');
+INSERT INTO "plan" VALUES(12,'trainer','"test_journal:Golden"');
+INSERT INTO "plan" VALUES(13,'dataset','{"type": "builtins:str", "value": "golden", "kept": true}');
+INSERT INTO "plan" VALUES(14,'versions','{"letstune": "0.1.0", "python": "3.11.7", "numpy": "2.4.6"}');
+CREATE TABLE sessions (
+        seq INTEGER PRIMARY KEY,
+        session INTEGER NOT NULL,
+        at TEXT NOT NULL,
+        host TEXT NOT NULL,
+        pid INTEGER NOT NULL,
+        versions TEXT NOT NULL,
+        ended TEXT,
+        UNIQUE (session, ended)
+) STRICT;
+INSERT INTO "sessions" VALUES(17,1,'2026-11-23T21:44:45.115031+00:00','vm',12437,'{"letstune": "0.1.0", "python": "3.11.7"}',NULL);
+INSERT INTO "sessions" VALUES(38,1,'2026-11-23T21:44:45.139394+00:00','vm',12437,'{"letstune": "0.1.0", "python": "3.11.7"}','interrupted');
+CREATE TABLE stops (
+        seq INTEGER PRIMARY KEY,
+        trial INTEGER NOT NULL UNIQUE REFERENCES trials (trial),
+        epoch INTEGER NOT NULL,
+        session INTEGER NOT NULL
+) STRICT;
+CREATE TABLE trials (
+        seq INTEGER PRIMARY KEY,
+        trial INTEGER NOT NULL UNIQUE,
+        params TEXT NOT NULL,
+        sampler TEXT NOT NULL,
+        session INTEGER NOT NULL
+) STRICT;
+INSERT INTO "trials" VALUES(18,0,'{"x":-0.7428595944616008,"n":8}','random',1);
+INSERT INTO "trials" VALUES(19,1,'{"x":-0.21887475368899767,"n":5}','random',1);
+INSERT INTO "trials" VALUES(20,2,'{"x":-0.2147347143655316,"n":7}','random',1);
+INSERT INTO "trials" VALUES(21,3,'{"x":0.6005010641272852,"n":6}','random',1);
+INSERT INTO "trials" VALUES(22,4,'{"x":0.3583665133667193,"n":1}','random',1);
+INSERT INTO "trials" VALUES(23,5,'{"x":0.16654013356231068,"n":4}','random',1);
+INSERT INTO "trials" VALUES(24,6,'{"x":-0.7930626942754027,"n":6}','random',1);
+INSERT INTO "trials" VALUES(25,7,'{"x":-0.12165896020720912,"n":4}','random',1);
+INSERT INTO "trials" VALUES(26,8,'{"x":-0.4674433570312617,"n":3}','random',1);
+CREATE UNIQUE INDEX "idx__sqlite_migrations_migration_set_name"
+    ON "_sqlite_migrations" ("migration_set", "name");
+CREATE TRIGGER plan_refuses_update BEFORE UPDATE ON plan BEGIN SELECT RAISE(ABORT, 'a letstune journal is insert-only'); END;
+CREATE TRIGGER plan_refuses_delete BEFORE DELETE ON plan BEGIN SELECT RAISE(ABORT, 'a letstune journal is insert-only'); END;
+CREATE TRIGGER pickles_refuses_update BEFORE UPDATE ON pickles BEGIN SELECT RAISE(ABORT, 'a letstune journal is insert-only'); END;
+CREATE TRIGGER pickles_refuses_delete BEFORE DELETE ON pickles BEGIN SELECT RAISE(ABORT, 'a letstune journal is insert-only'); END;
+CREATE TRIGGER sessions_refuses_update BEFORE UPDATE ON sessions BEGIN SELECT RAISE(ABORT, 'a letstune journal is insert-only'); END;
+CREATE TRIGGER sessions_refuses_delete BEFORE DELETE ON sessions BEGIN SELECT RAISE(ABORT, 'a letstune journal is insert-only'); END;
+CREATE TRIGGER trials_refuses_update BEFORE UPDATE ON trials BEGIN SELECT RAISE(ABORT, 'a letstune journal is insert-only'); END;
+CREATE TRIGGER trials_refuses_delete BEFORE DELETE ON trials BEGIN SELECT RAISE(ABORT, 'a letstune journal is insert-only'); END;
+CREATE TRIGGER epochs_refuses_update BEFORE UPDATE ON epochs BEGIN SELECT RAISE(ABORT, 'a letstune journal is insert-only'); END;
+CREATE TRIGGER epochs_refuses_delete BEFORE DELETE ON epochs BEGIN SELECT RAISE(ABORT, 'a letstune journal is insert-only'); END;
+CREATE TRIGGER stops_refuses_update BEFORE UPDATE ON stops BEGIN SELECT RAISE(ABORT, 'a letstune journal is insert-only'); END;
+CREATE TRIGGER stops_refuses_delete BEFORE DELETE ON stops BEGIN SELECT RAISE(ABORT, 'a letstune journal is insert-only'); END;
+CREATE TRIGGER failures_refuses_update BEFORE UPDATE ON failures BEGIN SELECT RAISE(ABORT, 'a letstune journal is insert-only'); END;
+CREATE TRIGGER failures_refuses_delete BEFORE DELETE ON failures BEGIN SELECT RAISE(ABORT, 'a letstune journal is insert-only'); END;
+CREATE TRIGGER deletions_refuses_update BEFORE UPDATE ON deletions BEGIN SELECT RAISE(ABORT, 'a letstune journal is insert-only'); END;
+CREATE TRIGGER deletions_refuses_delete BEFORE DELETE ON deletions BEGIN SELECT RAISE(ABORT, 'a letstune journal is insert-only'); END;
+CREATE VIEW leaderboard AS 
+        WITH ranked AS (
+            SELECT trial, epoch, value,
+                count(*) OVER (PARTITION BY trial) AS epochs,
+                sum(seconds) OVER (PARTITION BY trial) AS seconds,
+                row_number() OVER (
+                    PARTITION BY trial
+                    ORDER BY CASE WHEN abs(value) < 9e999 THEN value END DESC NULLS LAST, epoch
+                ) AS place
+            FROM epochs
+        )
+        SELECT
+            row_number() OVER (
+                ORDER BY f.trial IS NOT NULL,
+                CASE WHEN abs(value) < 9e999 THEN value END DESC NULLS LAST, t.trial
+            ) AS place,
+            t.trial, r.value, r.epoch AS best_epoch, ifnull(r.epochs, 0) AS epochs,
+            r.seconds, f.message AS failure, t.params
+        FROM trials t
+        LEFT JOIN ranked r ON r.trial = t.trial AND r.place = 1
+        LEFT JOIN failures f ON f.trial = t.trial
+        ORDER BY place;
+CREATE VIEW learning_curves AS 
+        SELECT trial, epoch, value, metrics, started, seconds
+        FROM epochs ORDER BY trial, epoch;
+CREATE VIEW checkpoints AS 
+        SELECT e.trial, e.epoch, e.value, e.checkpoint, e.bytes, e.sha256, d.why AS deleted
+        FROM epochs e LEFT JOIN deletions d ON d.trial = e.trial AND d.epoch = e.epoch
+        WHERE e.checkpoint IS NOT NULL ORDER BY e.trial, e.epoch;
+COMMIT;
+PRAGMA application_id = 1819569765;
+PRAGMA user_version = 1;

@@ -1,0 +1,107 @@
+"""The smallest trainers, and real processes that run them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import letstune
+from letstune import EpochTrainer, Params, SimpleTrainer, TuningResults, rand
+from letstune.checkpoints import Checkpoint
+
+
+class Point(Params):
+    x: float = rand.uniform(-1, 1)
+    n: int = rand.ints(1, 9)
+
+
+class Hill(SimpleTrainer[Point]):
+    """Trains in one go. Its model is its params."""
+
+    metric = "height"
+
+    def load_dataset(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def train(self, params: Point) -> tuple[Any, dict[str, float]]:
+        return params, {"height": 1 - params.x**2, "n": params.n}
+
+
+class Climb(EpochTrainer[Point]):
+    """Climbs from x by random steps; its model is the list of the heights so far."""
+
+    metric = "height"
+
+    def load_dataset(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def create_model(self, params: Point) -> None:
+        self.model = [params.x]
+
+    def train_epoch(self, epoch: int) -> dict[str, float]:
+        self.model.append(self.model[-1] + float(self.rng.normal()))
+        return {"height": self.model[-1], "epoch": epoch}
+
+
+class Folders(Climb):
+    """Climbs, and saves in a format of its own, in several files."""
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        for place, height in enumerate(self.model):
+            folder = checkpoint.path / f"höhe {place}"
+            folder.mkdir()
+            (folder / "at").write_text(repr(height))
+
+    def load(self, checkpoint: Checkpoint, params: Point) -> None:
+        folders = sorted(checkpoint.path.iterdir(), key=lambda folder: int(folder.name.split()[1]))
+        self.model = [float((folder / "at").read_text()) for folder in folders]
+
+
+def tune(trainer: Any, n_trials: int, journal: Path, **options: Any) -> TuningResults:
+    """Tune without a word, with a seed."""
+    return letstune.tune(
+        trainer, n_trials, **{"journal": journal, "seed": 1, "progress": False, **options}
+    )
+
+
+def in_all(folder: Path) -> dict[str, bytes]:
+    """Return every file below a folder, to see that nothing has changed."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+ROOT = Path(letstune.__file__).parents[1]
+TESTS = Path(__file__).parent
+
+
+def environment(*folders: Path, **variables: str) -> dict[str, str]:
+    """Return the environment of a process that can import letstune, and from ``folders``."""
+    paths = os.pathsep.join(map(str, [ROOT, *folders]))
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("LETSTUNE")}
+    return {**kept, "PYTHONPATH": paths, "PYTHONHASHSEED": "7", **variables}
+
+
+def python(
+    *arguments: object, cwd: Path, paths: tuple[Path, ...] = (TESTS,), **variables: str
+) -> "subprocess.CompletedProcess[str]":
+    """Run Python to its end, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=cwd,
+        env=environment(*paths, **variables),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def command(
+    *arguments: object, cwd: Path, paths: tuple[Path, ...] = (), **variables: str
+) -> "subprocess.CompletedProcess[str]":
+    """Run the command line, as a user in a folder of their own does."""
+    return python("-m", "letstune", *arguments, cwd=cwd, paths=paths, **variables)
