@@ -166,6 +166,8 @@ class DirectoryStore(Store):
         source = self._locate(uri)
         if source.is_dir():
             shutil.copytree(source, folder, dirs_exist_ok=True, copy_function=shutil.copyfile)
+        elif not source.is_file():
+            raise FileNotFoundError(f"there is no {source}")
         else:
             shutil.copyfile(source, folder / uri.split(_JOINT, 1)[1])
 
@@ -211,7 +213,8 @@ def digest(folder: Path) -> tuple[int, str]:
     """Return the size in bytes and the SHA-256 of a folder's files.
 
     The digest is that of a listing with a line a file, sorted by path, as ``sha256sum`` prints
-    it: ``(cd folder && find * -type f | LC_ALL=C sort | xargs -d'\\n' sha256sum | sha256sum)``.
+    it; in the folder,
+    ``find . -type f -printf '%P\\n' | LC_ALL=C sort | xargs -d'\\n' sha256sum -- | sha256sum``.
 
     Raises:
         CheckpointError: there is something else than regular files and folders.

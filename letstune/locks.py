@@ -45,8 +45,15 @@ class JournalLock:
             _HELD.discard(self._key)
             raise
         holder = {"host": socket.gethostname(), "pid": os.getpid(), "since": since}
-        os.ftruncate(self._file, 0)
-        os.pwrite(self._file, json.dumps(holder).encode(), 0)
+        try:
+            os.ftruncate(self._file, 0)
+            os.write(self._file, json.dumps(holder).encode())
+        except OSError as error:
+            self.release()
+            raise JournalError(
+                f"{path} cannot be locked: {error.strerror} ({self._path}). Make room and try "
+                "again; all that was recorded is safe."
+            ) from error
 
     def _acquire(self, journal: Path) -> int:
         while True:
@@ -58,7 +65,7 @@ class JournalLock:
                     "write in the folder of its journal."
                 ) from error
             if not _lock(file):
-                holder = os.pread(file, 4096, 0)
+                holder = os.read(file, 4096)
                 os.close(file)
                 raise JournalLockedError(_held_by(journal, holder))
             # The owner before us may have removed the file between our opening and locking it.

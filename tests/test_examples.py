@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -169,6 +170,16 @@ def test_example_by_command_line_resumes_from_another_folder(tmp_path: Path) -> 
     assert sorted(trial["trial_id"] for trial in listed) == [0, 1, 2, 3, 4]
     assert all(trial["metric_value"] > 0.5 for trial in listed)
     assert counts(start / "run.db")["epochs"] == 5
+
+
+@slow
+def test_readme_code_runs(tmp_path: Path) -> None:
+    require("sklearn")
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+    printed = run(sys.executable, "-W", "error", "-c", code, cwd=tmp_path)
+
+    assert "sgd.db: 16 trials, 0 failed, finished" in printed
 
 
 @slow

@@ -443,7 +443,7 @@ NO_JOURNALS = {
         "is not a SQLite database; expected a journal",
     ),
     "short": (lambda path: path.write_bytes(b"SQLite format 3\0"), JournalError, "not a SQLite"),
-    "folder": (lambda path: path.mkdir(), JournalError, "Is a directory"),
+    "folder": (lambda path: path.mkdir(), letstune.LetstuneError, "[Ii]s a directory"),
     "other": (other_database, JournalError, "is a SQLite database, but not a journal"),
     "newer": (newer, JournalError, r"newer letstune: its schema is \d+.*pip install --upgrade"),
     "shortened": (shortened, JournalError, "damaged or truncated"),
@@ -581,7 +581,7 @@ class Filling(tiny.Climb):
         pass
 LEFT = [False] + [True] * 9
 try:
-    tiny.tune(Filling(), 40, pathlib.Path(sys.argv[1]), rounds=[5])
+    tiny.tune(Filling(), 12, pathlib.Path(sys.argv[1]), rounds=[3])
 except letstune.LetstuneError as error:
     print(type(error).__name__, error)
 """
@@ -599,7 +599,7 @@ def test_a_full_disk_loses_nothing(limit: int, path: Path) -> None:
     # Not the recorded trainer, which would fill the disk again.
     assert letstune.resume(path, trainer=Climb(), progress=False).finished
     other = path.with_name("other.db")
-    tune(Climb(), 40, other, rounds=[5])
+    tune(Climb(), 12, other, rounds=[3])
     assert metrics_of(path) == metrics_of(other)
 
 
