@@ -8,11 +8,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from letstune import rand
-from letstune.checkpoints import Checkpoint, Store
+from letstune.checkpoints import Checkpoint
 from letstune.errors import Interrupted, LetstuneError, StopTraining
 from letstune.params import Params
 from letstune.records import Rounds
 from letstune.samplers import Sampler
+from letstune.stores import Store
 from letstune.trainer import EpochTrainer, SimpleTrainer
 
 __version__ = "0.1.0"

@@ -1,30 +1,22 @@
-"""Checkpoints: folders that a trainer fills, and the stores that keep them.
-
-A checkpoint is written beside, synced, moved into place, and its folder synced, before the
-journal may point to it. Names are new each time and nothing is ever overwritten, so the journal's
-row is the only pointer, and what has none is what a crash left behind.
-"""
+"""Checkpoints: folders that a trainer fills, kept in a store and verified when they come back."""
 
 from __future__ import annotations
 
 import atexit
 import os
 import pickle
-import re
 import shutil
 import tempfile
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 from letstune.errors import CheckpointError
 from letstune.records import Stored
+from letstune.stores import Store
 
 PICKLE: Final = "model.pickle"
-_STAGING: Final = ".new"
-_JOINT: Final = "--"
 
 
 class Checkpoint:
@@ -85,128 +77,6 @@ class Checkpoint:
             )
         with path.open("rb") as file:
             return pickle.load(file)
-
-
-class Store(ABC):
-    """Keeps folders under names that are never used again: four verbs.
-
-    Attributes:
-        staging: a folder from which `put` can move rather than copy; None if there is none.
-    """
-
-    staging: Path | None = None
-
-    @abstractmethod
-    def put(self, name: str, folder: Path) -> str:
-        """Keep all files of a folder, which may be moved away, and return their URI.
-
-        When this returns, they are durable; when it does not, nothing of them is listed as whole.
-
-        Args:
-            name: letters, digits, dots and single dashes; never used before.
-            folder: holds one file at least; regular files and folders only.
-        """
-
-    @abstractmethod
-    def get(self, uri: str, folder: Path) -> None:
-        """Copy all files of a checkpoint into an empty folder.
-
-        Raises:
-            FileNotFoundError: there is none of that URI.
-        """
-
-    @abstractmethod
-    def list(self) -> Iterator[str]:
-        """Yield the URIs of all that is there, what a crash left incomplete included."""
-
-    @abstractmethod
-    def delete(self, uri: str) -> None:
-        """Delete a checkpoint. It may be gone already."""
-
-
-class DirectoryStore(Store):
-    """Keeps checkpoints in a directory, usually next to the journal.
-
-    A folder of several files is kept as a folder. A single file is kept as a file, ``name--file``:
-    that takes two syncs, one for its bytes and one for its name, where a folder takes three.
-
-    Args:
-        root: the directory; made when it is first needed.
-    """
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.staging = root / _STAGING
-
-    def put(self, name: str, folder: Path) -> str:
-        """Move the folder into place; see `Store.put`."""
-        if not re.fullmatch(r"\w[\w.]*(-[\w.]+)*", name):
-            raise CheckpointError(f"{name!r} is no name for a checkpoint in {self.root}.")
-        self._make_root()
-        with os.scandir(folder) as entries:
-            first, *others = entries
-        if others or first.is_dir() or len(os.fsencode(first.name)) > 150 or not _utf8(first.name):
-            for directory, _, files in os.walk(folder):
-                for file in files:
-                    _sync(os.path.join(directory, file))  # noqa: PTH118 (hot)
-                _sync(directory)
-            source, uri = os.fspath(folder), name
-        else:
-            _sync(first.path)
-            source, uri = first.path, f"{name}{_JOINT}{first.name}"
-        target = os.path.join(self.root, uri)  # noqa: PTH118 (hot)
-        if os.path.lexists(target):
-            raise CheckpointError(f"{target} exists already; a checkpoint is never overwritten.")
-        os.rename(source, target)  # noqa: PTH104 (hot)
-        _sync(self.root)
-        return uri
-
-    def get(self, uri: str, folder: Path) -> None:
-        """Copy the files; see `Store.get`."""
-        source = self._locate(uri)
-        if source.is_dir():
-            shutil.copytree(source, folder, dirs_exist_ok=True, copy_function=shutil.copyfile)
-        elif not source.is_file():
-            raise FileNotFoundError(f"there is no {source}")
-        else:
-            shutil.copyfile(source, folder / uri.split(_JOINT, 1)[1])
-
-    def list(self) -> Iterator[str]:
-        """Yield the names in the directory; see `Store.list`."""
-        for folder, prefix in ((self.root, ""), (self.root / _STAGING, f"{_STAGING}/")):
-            if folder.is_dir():
-                for name in sorted(os.listdir(folder)):  # noqa: PTH208 (names are wanted)
-                    if name != _STAGING:
-                        yield prefix + name
-
-    def delete(self, uri: str) -> None:
-        """Delete the file or folder; see `Store.delete`."""
-        target = self._locate(uri)
-        try:
-            target.unlink(missing_ok=True)
-        except (IsADirectoryError, PermissionError):  # what unlink says of a folder
-            shutil.rmtree(target)
-
-    def _locate(self, uri: str) -> Path:
-        # A journal from elsewhere must not make us read, let alone delete, beyond the store.
-        if uri in ("", ".", "..", _STAGING) or "/" in uri.removeprefix(f"{_STAGING}/"):
-            raise CheckpointError(f"{uri!r} is no checkpoint of {self.root}.")
-        return self.root / uri
-
-    def _make_root(self) -> None:
-        if not self.root.is_dir():
-            self.root.mkdir(parents=True)
-            _sync(self.root.parent)
-
-
-def _sync(path: str | os.PathLike[str]) -> None:
-    if os.name == "nt" and os.path.isdir(path):  # noqa: PTH112 (hot)
-        return  # Windows cannot sync a directory, and keeps its names durable by itself
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def digest(folder: Path) -> tuple[int, str]:
@@ -314,6 +184,13 @@ def fetch(store: Store, stored: Stored, folder: Path, what: str) -> Path:
         raise CheckpointError(
             f"{what} is missing: there is no {stored.uri!r} in {_where(store)}. {remedy}"
         ) from error
+    except CheckpointError:
+        raise
+    except Exception as error:
+        raise CheckpointError(
+            f"{what}, {stored.uri!r}, cannot be read from {_where(store)}: {error}. Mend that and "
+            "try again; nothing recorded is lost."
+        ) from error
     size, sha256 = digest(folder)
     if (size, sha256) != (stored.size, stored.sha256):
         raise CheckpointError(
@@ -339,15 +216,6 @@ def _temporary() -> Path:
         _temporary_folder = Path(tempfile.mkdtemp(prefix="letstune-"))
         atexit.register(shutil.rmtree, _temporary_folder, ignore_errors=True)
     return _temporary_folder
-
-
-def _utf8(name: str) -> bool:
-    """Tell whether a file's name is text, and so can be part of a URI."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _where(store: Store) -> str:

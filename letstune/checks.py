@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from letstune.checkpoints import Store, fetch
+from letstune.arguments import journal_path
+from letstune.checkpoints import fetch
 from letstune.errors import CheckpointError
 from letstune.journal import Journal, now
 from letstune.locks import JournalLock, is_locked
 from letstune.records import CheckpointDeleted
 from letstune.state import State
-from letstune.tuning import journal_path, open_store
+from letstune.stores import Store
+from letstune.tuning import open_store
 
 
 @dataclass(frozen=True, slots=True)

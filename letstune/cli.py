@@ -5,21 +5,26 @@ Exit codes: 0 done, 1 error, 2 usage, 75 interrupted and resumable, 130 stopped 
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import re
-import shutil
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
 from letstune import __version__
+from letstune.tables import (
+    print_json,
+    print_rich,
+    print_table,
+    to_csv,
+    to_json,
+    to_parquet,
+)
 
 # Only click is imported here: `letstune --help` and shell completion must be quick.
 if TYPE_CHECKING:
@@ -199,7 +204,7 @@ def resume(
 
 
 def _print_summary(tuning: TuningResults) -> None:
-    _print_rich(tuning) if sys.stdout.isatty() else click.echo(repr(tuning))
+    print_rich(tuning) if sys.stdout.isatty() else click.echo(repr(tuning))
 
 
 @main.command()
@@ -244,11 +249,11 @@ def status(journal: Path, as_json: bool) -> None:
         "last_session": last,
     }
     if as_json:
-        _print_json(facts)
+        print_json(facts)
     else:
         facts["rounds"] = json.dumps(facts["rounds"])
         facts["last_session"] = json.dumps(last)
-        _print_table([{"fact": name, "value": value} for name, value in facts.items()])
+        print_table([{"fact": name, "value": value} for name, value in facts.items()])
 
 
 @main.command()
@@ -264,7 +269,7 @@ def trials(journal: Path, limit: int | None, as_json: bool) -> None:
       letstune trials digits.db | column -t -s "$(printf '\\t')"
     """
     rows = list(_load(journal).rows())[:limit]
-    _print_json(rows) if as_json else _print_table(rows)
+    print_json(rows) if as_json else print_table(rows)
 
 
 @main.command()
@@ -319,10 +324,10 @@ def export(journal: Path, kind: str, epochs: bool, output: Path | None) -> None:
     """
     tuning = _load(journal)
     if kind == "parquet":
-        data = _parquet(tuning.epochs_df() if epochs else tuning.to_df())
+        data = to_parquet(tuning.epochs_df() if epochs else tuning.to_df())
     else:
         rows = list(tuning.epoch_rows() if epochs else tuning.rows())
-        data = (_csv(rows) if kind == "csv" else _json(rows) + "\n").encode()
+        data = (to_csv(rows) if kind == "csv" else to_json(rows) + "\n").encode()
     if output is None:
         sys.stdout.buffer.write(data)
     else:
@@ -352,9 +357,9 @@ def check(journal: Path, fix: bool, as_json: bool) -> None:
         {"what": found.what, "where": found.where, "mended": found.mended} for found in findings
     ]
     if as_json:
-        _print_json(rows)
+        print_json(rows)
     elif rows:
-        _print_table(rows)
+        print_table(rows)
     else:
         click.echo(f"{journal}: nothing is wrong.")
     if any(not found.mended for found in findings):
@@ -393,94 +398,13 @@ def _show(tuning: TuningResults, number: int, as_json: bool) -> None:
     ]
     if as_json:
         told = [{"epoch": e.epoch, "kind": e.kind, "traceback": e.traceback} for e in failures]
-        _print_json({**facts, "epochs": rows, "failures": told})
+        print_json({**facts, "epochs": rows, "failures": told})
         return
-    _print_table(
-        [{"fact": n, "value": _json(v) if isinstance(v, dict) else v} for n, v in facts.items()]
+    print_table(
+        [{"fact": n, "value": to_json(v) if isinstance(v, dict) else v} for n, v in facts.items()]
     )
     if rows:
         click.echo()
-        _print_table(rows)
+        print_table(rows)
     for failure in failures:
         click.echo(f"\n{failure.kind} in epoch {failure.epoch}:\n{failure.traceback}")
-
-
-def _plain(value: object) -> Any:
-    """Return a value as JSON can hold it; NaN and infinities as text, as in the journal."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return repr(value)
-    if isinstance(value, Mapping):
-        return {str(name): _plain(item) for name, item in value.items()}
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
-
-
-def _json(value: object) -> str:
-    return json.dumps(_plain(value), ensure_ascii=False)
-
-
-def _print_json(value: object) -> None:
-    click.echo(json.dumps(_plain(value), ensure_ascii=False, indent=2))
-
-
-def _columns(rows: Iterable[Mapping[str, object]]) -> list[str]:
-    return list(dict.fromkeys(name for row in rows for name in row))
-
-
-def _text(value: object) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, list | dict):
-        return _json(value)
-    return value.isoformat() if isinstance(value, datetime) else str(value)
-
-
-def _csv(rows: Sequence[Mapping[str, object]]) -> str:
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    columns = _columns(rows)
-    writer.writerow(columns)
-    writer.writerows([_text(row.get(name)) for name in columns] for row in rows)
-    return file.getvalue()
-
-
-def _parquet(frame: Any) -> bytes:
-    from letstune.errors import MissingPackageError
-
-    file = io.BytesIO()
-    for name in frame.select_dtypes("object"):
-        if len({type(value) for value in frame[name].dropna()}) > 1:  # Parquet wants one type
-            frame[name] = frame[name].map(_text, na_action="ignore")
-    try:
-        frame.to_parquet(file)
-    except ImportError as error:
-        raise MissingPackageError(
-            "Parquet needs pyarrow, which is not installed:  pip install pandas pyarrow"
-        ) from error
-    return file.getvalue()
-
-
-def _print_table(rows: Sequence[Mapping[str, object]]) -> None:
-    """Print a table on a terminal, tab-separated values elsewhere."""
-    columns = _columns(rows)
-    cells = [[_text(row.get(name)) for name in columns] for row in rows]
-    if not sys.stdout.isatty():
-        for line in [columns, *cells]:
-            click.echo("\t".join(cell.replace("\t", " ").replace("\n", " ") for cell in line))
-        return
-    from rich.table import Column, Table
-    from rich.text import Text
-
-    table = Table(*[Column(Text(name)) for name in columns])
-    for line in cells:
-        table.add_row(*map(Text, line))
-    _print_rich(table)
-
-
-def _print_rich(what: Any) -> None:
-    from rich.console import Console
-
-    Console(width=shutil.get_terminal_size().columns, markup=False).print(what)

@@ -116,7 +116,9 @@ def _folders() -> list[str]:
     found = []
     for entry in sys.path:
         folder = Path(entry or ".").resolve()
-        if folder.is_dir() and not any(folder.is_relative_to(base) for base in installed):
+        # os.path, since Path.is_dir() raises where a folder above may not be read.
+        exists = os.path.isdir(folder)  # noqa: PTH112
+        if exists and not any(folder.is_relative_to(base) for base in installed):
             found.append(str(folder))
     return found
 
@@ -132,22 +134,21 @@ def load(kept: Pickle, journal: Path, help_with: str) -> Any:
     Raises:
         PickleError: this Python, or a module, is not the one that it needs.
     """
-    about = kept.about
+    about, here = kept.about, ".".join(map(str, sys.version_info[:2]))
+    old = f"It was kept by Python {about['python']}, and this is Python {here}"
+    failed = f"{journal}: the {kept.name} ({about['type']}) cannot be brought back."
+    advice = f"Resume with what it was kept with, or {help_with}"
+    # Code that is kept by value is bytecode, which another Python may load and then crash on.
+    if about["python"] != here and b"_make_function" in kept.data:
+        raise PickleError(f"{failed} {old}. {advice}")
     for folder in about["folders"]:
         if folder not in sys.path:
             sys.path.append(folder)
     try:
         return pickle.loads(kept.data)
     except Exception as error:
-        here = ".".join(map(str, sys.version_info[:2]))
-        if about["python"] != here:
-            why = f"It was kept by Python {about['python']}, and this is Python {here}"
-        else:
-            why = f"{type(error).__name__}: {error}"
-        raise PickleError(
-            f"{journal}: the {kept.name} ({about['type']}) cannot be brought back. {why}. "
-            f"Resume with what it was kept with, or {help_with}"
-        ) from error
+        why = old if about["python"] != here else f"{type(error).__name__}: {error}"
+        raise PickleError(f"{failed} {why}. {advice}") from error
 
 
 def load_object(name: str) -> Any:

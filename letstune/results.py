@@ -10,11 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, overload
 
-from letstune.checkpoints import Checkpoint, Store, fetched
+from letstune.checkpoints import Checkpoint, fetched
 from letstune.errors import CheckpointNotKeptError, MissingPackageError, TrialNotFoundError
 from letstune.journal import Journal
 from letstune.records import EpochFinished, Plan, TrialFailed, rank_key
 from letstune.state import State, TrialState
+from letstune.stores import Store
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Protocol
 
-from letstune.checkpoints import Store
 from letstune.errors import Interrupted, TrainerError
 from letstune.executors import Delivery, Executor
 from letstune.journal import Journal
@@ -31,6 +30,7 @@ from letstune.records import (
 from letstune.rounds import Proposal, next_proposal, next_tasks, useless, visible
 from letstune.samplers import Observation, Sampler, propose_distinct
 from letstune.state import State
+from letstune.stores import Store
 
 
 class Observer(Protocol):

@@ -6,20 +6,31 @@ There is one path. `tune` makes an empty journal if there is none; from there on
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import secrets
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from letstune import pickling
-from letstune.checkpoints import DirectoryStore, Store
+from letstune.arguments import (
+    RoundsLike,
+    SamplerLike,
+    at_least,
+    choose_sampler,
+    describe_dataset,
+    describe_sampler,
+    describe_store,
+    differences,
+    how_many_kept,
+    journal_path,
+    make_rounds,
+)
 from letstune.errors import (
     CheckpointError,
     Interrupted,
@@ -33,18 +44,17 @@ from letstune.journal import Journal, Pickle, create, now
 from letstune.locks import JournalLock
 from letstune.params import Params, RecordedParams, Space
 from letstune.progress import Progress
-from letstune.records import SIMPLE_ROUNDS, Plan, Rounds
+from letstune.records import Plan
 from letstune.results import TuningResults, _Run
 from letstune.runner import Runner
 from letstune.samplers import Sampler, make_sampler
 from letstune.seeding import fresh_seed
 from letstune.state import State
+from letstune.stores import DirectoryStore, Store
 from letstune.trainer import SimpleTrainer, Trainer, check_trainer, params_class
 from letstune.worker import Worker
 
 RUNS: Final = "letstune-runs"
-SamplerLike = str | tuple[str, Mapping[str, Any]] | Sampler
-RoundsLike = Rounds | Sequence[int] | Sequence[timedelta]
 _RECORDED: Final[Any] = type("_Recorded", (), {"__repr__": lambda self: "<recorded>"})()
 
 
@@ -108,14 +118,17 @@ def tune(
     ...         self.top = dataset
     ...     def train(self, params):
     ...         return params, {"height": self.top - params.x**2}
-    >>> folder = getfixture("tmp_path")
+    >>> from tempfile import TemporaryDirectory
+    >>> folder = TemporaryDirectory()
+    >>> journal = folder.name + "/run.db"
     >>> tuning = letstune.tune(
-    ...     ParabolaTrainer(), 50, dataset=3, journal=folder / "run.db", seed=1, progress=False
+    ...     ParabolaTrainer(), 50, dataset=3, journal=journal, seed=1, progress=False
     ... )
     >>> len(tuning), tuning.metric, round(tuning[0].metric_value, 2)
     (50, 'height', 3.0)
     >>> tuning[0].checkpoint.load_pickle() == tuning[0].params
     True
+    >>> folder.cleanup()
     """
     params_cls = params_class(trainer)
     check_trainer(trainer)
@@ -124,7 +137,7 @@ def tune(
             f"workers={workers!r}: this version of letstune trains in one process. Leave it out."
         )
     path = _new_path(trainer) if journal is None else journal_path(journal)
-    chosen = _make_sampler(sampler)
+    chosen = choose_sampler(sampler)
     kept = _keep_trainer(trainer)
     kept_dataset, note = _keep_dataset(dataset)
     _make_folder(path)
@@ -132,18 +145,18 @@ def tune(
         exists = path.exists()
         plan = Plan(
             metric=trainer.metric,
-            n_trials=_at_least(1, "n_trials", n_trials),
-            rounds=_make_rounds(rounds, trainer),
+            n_trials=at_least(1, "n_trials", n_trials),
+            rounds=make_rounds(rounds, trainer),
             simple=isinstance(trainer, SimpleTrainer),
-            seed=fresh_seed() if seed is None else _at_least(0, "seed", seed),
+            seed=fresh_seed() if seed is None else at_least(0, "seed", seed),
             space=params_cls.space().to_json(),
-            sampler=_describe_sampler(sampler),
+            sampler=describe_sampler(sampler),
             adaptive=chosen.adaptive,
-            store=_describe_store(store),
-            lag=0 if lag is None else _at_least(0, "lag", lag),
-            keep_checkpoints=_how_many_kept(keep_checkpoints),
+            store=describe_store(store),
+            lag=0 if lag is None else at_least(0, "lag", lag),
+            keep_checkpoints=how_many_kept(keep_checkpoints),
             trainer=pickling.type_name(type(trainer)),
-            dataset=_describe_dataset(dataset, kept_dataset),
+            dataset=describe_dataset(dataset, kept_dataset is not None),
         )
         chosen.check(params_cls.space())
         pickles = [kept, *([kept_dataset] if kept_dataset else [])]
@@ -159,7 +172,7 @@ def tune(
         try:
             recorded, state = opened.load()
             given = {"seed": seed is not None, "lag": lag is not None}
-            state = _agree(opened, recorded, state, plan, given, kept)
+            state = _agree(opened, recorded, state, plan, given, {}, [kept])
             return _run(
                 opened,
                 state,
@@ -195,7 +208,7 @@ def resume(
         n_trials: more trials in all than were planned. By default as many.
         rounds: longer rounds, or more of them, than were planned. By default the same.
         trainer: instead of the one in the journal, if that cannot be brought back.
-        dataset: instead of the one in the journal, or if that was too big to be kept.
+        dataset: instead of the one in the journal, from now on; needed if that was not kept.
         workers: see `tune`.
         passthrough_errors: see `tune`.
         progress: see `tune`.
@@ -226,15 +239,24 @@ def resume(
                 recorded,
                 n_trials=recorded.n_trials
                 if n_trials is None
-                else _at_least(1, "n_trials", n_trials),
-                rounds=recorded.rounds if rounds is None else _make_rounds(rounds, None, recorded),
+                else at_least(1, "n_trials", n_trials),
+                rounds=recorded.rounds if rounds is None else make_rounds(rounds, None, recorded),
                 metric=trainer.metric,
                 space=space.to_json(),
                 simple=isinstance(trainer, SimpleTrainer),
             )
             done = state.finished and plan == recorded
+            facts: dict[str, Any] = {}
+            pickles = [kept] if kept else []
+            note = ""
             if dataset is _RECORDED:
                 dataset = None if done else _restore_dataset(opened, recorded)
+            elif not done:
+                kept_dataset, note = _keep_dataset(dataset)
+                described = describe_dataset(dataset, kept_dataset is not None)
+                if described["value"] is None or described != recorded.dataset:
+                    facts["dataset"] = described
+                    pickles += [kept_dataset] if kept_dataset else []
             sampler = (
                 _restore(opened, "sampler", "install what it needs.")
                 if recorded.sampler["options"] is None
@@ -244,7 +266,7 @@ def resume(
             if recorded.store["options"] is None:
                 store = _restore(opened, "store", "install what it needs.")
             given = {"seed": True, "lag": True}
-            state = _agree(opened, recorded, state, plan, given, kept)
+            state = _agree(opened, recorded, state, plan, given, facts, pickles)
             return _run(
                 opened,
                 state,
@@ -252,7 +274,7 @@ def resume(
                 dataset,
                 sampler=sampler,
                 store=store,
-                note="",
+                note=note,
                 passthrough_errors=passthrough_errors,
                 progress=progress,
             )
@@ -365,7 +387,8 @@ def _agree(
     state: State,
     plan: Plan,
     given: Mapping[str, bool],
-    kept: Pickle | None,
+    facts: Mapping[str, Any],
+    pickles: Sequence[Pickle],
 ) -> State:
     """Make sure that a journal is of this plan, or let it grow into it; return its state.
 
@@ -375,81 +398,33 @@ def _agree(
         state: its state.
         plan: what is wanted.
         given: whether ``seed`` and ``lag`` are asked for, or whatever is recorded will do.
-        kept: the trainer, to be recorded if it has changed since.
+        facts: what else of the plan is to change.
+        pickles: what is to be kept; the trainer only if it has changed since, and is needed.
 
     Raises:
         PlanChangedError: the plans differ; nothing was changed.
     """
-    if differences := _differences(recorded, plan, given):
-        listed = "\n".join(f"  {line}" for line in differences)
+    if different := differences(recorded, plan, given):
+        listed = "\n".join(f"  {line}" for line in different)
         raise PlanChangedError(
             f"{journal.path} was started with another plan, and nothing was changed:\n{listed}\n"
             "Resume it with the plan that it has, or give another journal."
         )
-    facts: dict[str, Any] = {}
+    facts = dict(facts)
     if plan.n_trials != recorded.n_trials:
         facts["n_trials"] = plan.n_trials
     if plan.rounds != recorded.rounds:
         facts["rounds"] = plan.rounds.to_dict()
-    pickles = []
-    if kept is not None and (facts or not state.finished):
-        before = journal.pickle("trainer")
-        if before is None or before.about.get("fingerprint") != kept.about["fingerprint"]:
-            pickles.append(kept)
-    if facts or pickles:
-        journal.grow(facts, pickles)
+    new = [] if state.finished and not facts else [p for p in pickles if _is_new(journal, p)]
+    if facts or new:
+        journal.grow(facts, new)
     return journal.load()[1] if facts else state
 
 
-def _differences(recorded: Plan, plan: Plan, given: Mapping[str, bool]) -> list[str]:
-    lines = []
-    for name in ("trainer", "metric", "simple", "sampler", "store", "dataset", "keep_checkpoints"):
-        was, now_ = _comparable(getattr(recorded, name)), _comparable(getattr(plan, name))
-        if _show(was) != _show(now_):  # as text, in which NaN is the same as NaN
-            lines.append(f"{name}: was {_show(was)}, is {_show(now_)}")
-    for name in ("seed", "lag"):
-        was, now_ = getattr(recorded, name), getattr(plan, name)
-        if given[name] and was != now_:
-            lines.append(f"{name}: was {was}, is {now_}")
-    if plan.n_trials < recorded.n_trials:
-        lines.append(f"n_trials: was {recorded.n_trials}, is {plan.n_trials}; it can only grow")
-    if plan.rounds != recorded.rounds and not recorded.rounds.grows_to(plan.rounds):
-        lines.append(
-            f"rounds: was {_show(recorded.rounds.to_dict())}, is {_show(plan.rounds.to_dict())}; "
-            "only the last round can grow, or rounds be added"
-        )
-    if recorded.space != plan.space:
-        space = Space.from_json(recorded.space).diff(Space.from_json(plan.space))
-        lines.extend(f"search space, {line}" for line in space)
-    return lines
-
-
-def _comparable(value: object) -> object:
-    """Leave out of a fact what differs by nature: a store's own folder, whether data is kept."""
-    if isinstance(value, Mapping):
-        return {k: _comparable(v) for k, v in value.items() if k not in ("run", "kept")}
-    return value
-
-
-def _show(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
-
-
-def journal_path(journal: str | os.PathLike[str]) -> Path:
-    """Return the path of a journal, through a symbolic link to it.
-
-    Its lock and its checkpoints are beside the file itself, by whatever name it goes.
-
-    Raises:
-        PlanError: it is not the path of a file.
-    """
-    path = Path(journal)
-    if not os.fspath(journal) or path.is_dir():
-        raise PlanError(
-            f"journal={os.fspath(journal)!r} is a directory; expected a path of a file, such as "
-            "run.db."
-        )
-    return path.resolve() if path.is_symlink() else path
+def _is_new(journal: Journal, kept: Pickle) -> bool:
+    before = journal.pickle(kept.name)
+    fingerprint = kept.about.get("fingerprint")
+    return before is None or fingerprint is None or fingerprint != before.about.get("fingerprint")
 
 
 def _make_folder(path: Path) -> None:
@@ -468,97 +443,6 @@ def _new_path(trainer: object) -> Path:
 
 def _command(path: Path) -> str:
     return f"letstune resume {shlex.quote(str(path))}"
-
-
-def _at_least(least: int, name: str, value: Any) -> int:
-    try:
-        number = value.__index__() if not isinstance(value, bool) else None
-    except AttributeError:
-        number = None
-    if number is None or number < least:
-        raise PlanError(f"{name}={value!r}: expected a whole number, {least} or more.")
-    return int(number)
-
-
-def _how_many_kept(keep_checkpoints: object) -> int | Literal["all"]:
-    if keep_checkpoints == "all":
-        return "all"
-    if isinstance(keep_checkpoints, str):
-        raise PlanError(
-            f"keep_checkpoints={keep_checkpoints!r}: expected 'all', or of how many of the best "
-            "trials to keep the best epoch."
-        )
-    return _at_least(0, "keep_checkpoints", keep_checkpoints)
-
-
-def _make_rounds(
-    rounds: RoundsLike | None, trainer: object, recorded: Plan | None = None
-) -> Rounds:
-    """Return the rounds asked for; a bare list keeps all else as recorded, or as is default."""
-    if isinstance(trainer, SimpleTrainer) or (recorded is not None and recorded.simple):
-        if rounds is not None:
-            raise PlanError(
-                f"rounds={rounds!r}: a SimpleTrainer trains each trial in one go, so it takes no "
-                "rounds. Leave them out, or derive the trainer from letstune.EpochTrainer."
-            )
-        return Rounds(SIMPLE_ROUNDS)
-    if isinstance(rounds, Rounds):
-        return rounds
-    if isinstance(rounds, str | bytes) or (rounds is not None and not hasattr(rounds, "__iter__")):
-        raise PlanError(
-            f"rounds={rounds!r}: expected numbers of epochs, such as [3, 9, 36], or timedeltas."
-        )
-    if recorded is not None:
-        return Rounds(rounds or (), keep=recorded.rounds.keep, cohort=recorded.rounds.cohort)
-    return Rounds() if rounds is None else Rounds(rounds)
-
-
-def _make_sampler(sampler: Any) -> Sampler:
-    if isinstance(sampler, Sampler):
-        return sampler
-    described = _describe_sampler(sampler)
-    return make_sampler(described["name"], described["options"])
-
-
-def _describe_sampler(sampler: Any) -> dict[str, Any]:
-    if isinstance(sampler, Sampler):
-        return {"name": pickling.type_name(type(sampler)), "options": None}
-    name, options = (sampler, {}) if isinstance(sampler, str) else _pair(sampler)
-    return {"name": name, "options": dict(options)}
-
-
-def _pair(sampler: Any) -> tuple[str, Mapping[str, Any]]:
-    match sampler:
-        case (str() as name, Mapping() as options):
-            return name, options
-    raise PlanError(
-        f"sampler={sampler!r}: expected a name such as 'random', a name with a dict of options, or "
-        "an object of a class derived from letstune.Sampler."
-    )
-
-
-def _describe_store(store: Any) -> dict[str, Any]:
-    if isinstance(store, Store):
-        return {"name": pickling.type_name(type(store)), "options": None}
-    if store is not None and not isinstance(store, str | os.PathLike):
-        raise PlanError(f"store={store!r}: expected a directory, or a letstune.Store.")
-    if isinstance(store, str) and "://" in store:
-        raise PlanError(
-            f"store={store!r}: this version of letstune keeps checkpoints in directories. Give a "
-            "path, or an object of a class derived from letstune.Store."
-        )
-    # A folder of its own for each run, so that sweeping one cannot touch another.
-    path = None if store is None else os.path.abspath(store)  # noqa: PTH100 (may not exist)
-    return {"name": "directory", "options": {"path": path, "run": secrets.token_hex(8)}}
-
-
-def _describe_dataset(dataset: object, kept: Pickle | None) -> dict[str, Any]:
-    # A path is its text: the classes of paths differ between systems and versions of Python.
-    value: object = os.fspath(dataset) if isinstance(dataset, os.PathLike) else dataset
-    kind = pickling.type_name(type(value))
-    if not isinstance(value, str | int | float | bool | None):
-        value = None
-    return {"type": kind, "value": value, "kept": kept is not None}
 
 
 def _keep_trainer(trainer: Trainer[Any]) -> Pickle:

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from letstune.checkpoints import Checkpoint, Keeper, Store, fetch
+from letstune.checkpoints import Checkpoint, Keeper, fetch
 from letstune.errors import CheckpointError, StopTraining, TrainerError
 from letstune.params import Params
 from letstune.records import (
@@ -24,6 +24,7 @@ from letstune.records import (
     TrialStopped,
 )
 from letstune.seeding import Purpose
+from letstune.stores import Store
 from letstune.trainer import SimpleTrainer, Trainer, begin, metric_values
 
 

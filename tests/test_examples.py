@@ -20,9 +20,11 @@ import letstune
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 LETSTUNE = [sys.executable, "-m", "letstune"]
-# Another process must find this checkout from any folder, installed or not.
 ENVIRONMENT = os.environ | {
-    "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    # Another process must find this checkout from any folder, installed or not.
+    "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+    # On a busy machine, threads that wait for each other take longer than so small a model.
+    "OMP_NUM_THREADS": "1",
 }
 
 # Runs a script in which no trainer can load, train or save anything.

@@ -81,7 +81,7 @@ def test_the_lock_dies_with_its_owner(path: Path) -> None:
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert path.with_name("run.db.lock").exists()
-        assert tune(Hill(), 3, path).finished
+        assert letstune.resume(path, trainer=Hill(), progress=False).finished
     assert {entry.name for entry in path.parent.iterdir()} == {"run.db", "run.checkpoints"}
 
 
@@ -108,7 +108,8 @@ def test_a_forked_child_does_not_keep_the_lock(path: Path) -> None:
     with held(path, FORKING) as process:
         process.wait()
         assert process.returncode == -signal.SIGKILL
-        assert tune(Hill(), 3, path).finished  # with the child still there
+        # With the child still there.
+        assert letstune.resume(path, trainer=Hill(), progress=False).finished
         assert process.stdin is not None
         process.stdin.close()
 

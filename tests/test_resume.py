@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from walks import NearBest, StrideTrainer, WalkTrainer
 
 import letstune
-from letstune import Rounds, checkpoints, journal
+from letstune import Rounds, checkpoints, journal, stores
 from letstune.checks import check_run
 
 pytestmark = [
@@ -88,11 +88,11 @@ BOUNDARIES = [
     (WalkTrainer, "train_epoch"),
     (WalkTrainer, "save"),
     (StrideTrainer, "train"),
-    (checkpoints.os, "rename"),
-    (checkpoints, "_sync"),
+    (stores.os, "rename"),
+    (stores, "_sync"),
     (checkpoints.Keeper, "save"),
-    (checkpoints.DirectoryStore, "delete"),
-    (checkpoints.shutil, "rmtree"),
+    (stores.DirectoryStore, "delete"),
+    (stores.shutil, "rmtree"),
     (journal.Journal, "append"),
     (journal.Journal, "_insert"),
     (journal.Journal, "_insert_session"),
