@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from letstune import rand
+from letstune._version import __version__
 from letstune.checkpoints import Checkpoint
 from letstune.errors import Interrupted, LetstuneError, StopTraining
 from letstune.params import Params
@@ -15,8 +16,6 @@ from letstune.records import Rounds
 from letstune.samplers import Sampler
 from letstune.stores import Store
 from letstune.trainer import EpochTrainer, SimpleTrainer
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Checkpoint",
@@ -33,6 +32,7 @@ __all__ = [
     "Trial",
     "TrialError",
     "TuningResults",
+    "__version__",
     "load",
     "rand",
     "resume",

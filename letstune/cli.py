@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from letstune import __version__
+from letstune._version import __version__
 from letstune.tables import (
     print_json,
     print_rich,

@@ -273,7 +273,7 @@ class Journal:
         self._session = session
 
     def _insert_session(self, session: int, ended: str | None) -> None:
-        from letstune import __version__
+        from letstune._version import __version__
 
         # Asked for rather than remembered: at a session's end, an interruption may have come
         # between a commit and its being counted.

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 from letstune.distributions import encode
 
-if TYPE_CHECKING:
-    from letstune.params import Params
-
 # A made encoder, as json.dumps makes a new one at every call with separators.
 dumps: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
+class ParamsLike(Protocol):
+    """What a `Params` and a `RecordedParams` have in common."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return them as a dict of what `json` takes."""
+
+    def to_json(self) -> str:
+        """Return them as JSON text."""
 
 
 class RecordedParams:
@@ -79,11 +86,11 @@ class RecordedParams:
         return RecordedParams, (self._name, self._values, self._tagged)
 
 
-def encode_params(params: Params | RecordedParams, *, tag: bool) -> dict[str, Any]:
+def encode_params(params: ParamsLike, *, tag: bool) -> dict[str, Any]:
     """Return params as a dict for JSON, with `tag` led by the name of their class."""
     return {"$type": class_name(params)} | params.to_dict() if tag else params.to_dict()
 
 
-def class_name(params: Params | RecordedParams) -> str:
+def class_name(params: ParamsLike) -> str:
     """Return the name of the params' class."""
     return params._name if isinstance(params, RecordedParams) else type(params).__name__

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from letstune.checkpoints import Checkpoint, fetched
 from letstune.errors import CheckpointNotKeptError, MissingPackageError, TrialNotFoundError
@@ -23,16 +23,6 @@ if TYPE_CHECKING:
 
 
 SHOWN = 10
-
-
-class ParamsLike(Protocol):
-    """Params of a trial: a `Params`, or, when only the journal was read, a `RecordedParams`."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return them as a JSON-able dict."""
-
-    def to_json(self) -> str:
-        """Return them as JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,12 +20,10 @@ from letstune.distributions import (
     plain,
 )
 from letstune.errors import SpaceError
-from letstune.recorded import RecordedParams, dumps
+from letstune.recorded import ParamsLike, RecordedParams, dumps
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from letstune.params import Params
 
 Node: TypeAlias = "Distribution | Space"
 Choose: TypeAlias = Callable[[str, Distribution], Any]
@@ -48,7 +46,7 @@ class Space:
     fields: tuple[tuple[str, Node], ...]
     custom: bool = False
     tagged: tuple[str, ...] = ()
-    cls: type[Params] | None = field(default=None, repr=False)
+    cls: Any = field(default=None, repr=False)  # of Params, which are declared further up
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Space):
@@ -234,7 +232,7 @@ class Space:
             return type(params) is self.cls
         return isinstance(params, RecordedParams) and params._name == self.name
 
-    def choices(self, params: Params | RecordedParams) -> dict[str, Any]:
+    def choices(self, params: ParamsLike) -> dict[str, Any]:
         """Return what `build` must be told to build these params: the value for each path.
 
         Where several candidates of a `OneOf` could have led there, it is the first one.

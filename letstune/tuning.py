@@ -506,7 +506,7 @@ def _versions() -> dict[str, str]:
 
     import numpy
 
-    from letstune import __version__
+    from letstune._version import __version__
 
     return {
         "letstune": __version__,

@@ -1,0 +1,190 @@
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from tiny import Climb, Hill, tune
+
+from letstune.journal import Journal
+from letstune.progress import LOG_EVERY, Progress, describe, duration
+from letstune.records import EpochFinished, Event, Plan, Rounds, TrialFailed, TrialProposed
+from letstune.state import State
+
+PLAN = Plan(
+    metric="height",
+    n_trials=4,
+    rounds=Rounds([1, 2], keep=0.25),
+    simple=False,
+    seed=1,
+    space="{}",
+    sampler={"name": "random", "options": {}},
+    adaptive=False,
+    store={"name": "directory", "options": {}},
+    lag=0,
+    keep_checkpoints=10,
+    trainer="tiny:Climb",
+)
+
+
+def state(*events: Event) -> State:
+    found = State(PLAN)
+    for event in [*(TrialProposed(i, "{}", "random") for i in range(4)), *events]:
+        found.apply(event)
+    return found
+
+
+def epoch(trial: int, number: int, value: float) -> EpochFinished:
+    return EpochFinished(trial, number, value, {"height": value}, "2026-01-01T00:00:00+00:00", 2.0)
+
+
+FIRST_ROUND = [epoch(i, 0, i / 10) for i in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (0.4, "0 s"),
+        (59, "59 s"),
+        (59.6, "1 min 0 s"),
+        (75, "1 min 15 s"),
+        (3599.9, "1 h 0 min"),
+        (7260, "2 h 1 min"),
+        (360000, "100 h 0 min"),
+    ],
+)
+def test_durations_are_for_people(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_at_the_beginning_nothing_is_known() -> None:
+    assert describe(state(), 0.0, 0) == "round 1/2, 4 of 4 trials left, 0 epochs, no result yet"
+
+
+def test_it_tells_round_trials_left_best_and_time_left() -> None:
+    # 2 of 4 + 2 epochs took 10 s.
+    assert describe(state(*FIRST_ROUND[:2]), 10.0, 0) == (
+        "round 1/2, 3 of 4 trials left, 2 epochs, best 0.1 (trial 1), about 20 s left"
+    )
+
+
+def test_the_round_is_the_latest_one_with_something_to_train() -> None:
+    assert describe(state(*FIRST_ROUND), 4.0, 0) == (
+        "round 2/2, 1 of 4 trials left, 4 epochs, best 0.3 (trial 3), about 2 s left"
+    )
+
+
+def test_only_this_sessions_epochs_tell_the_pace() -> None:
+    assert "about 60 s" not in (told := describe(state(*FIRST_ROUND), 30.0, 3))
+    assert told.endswith("about 1 min 0 s left")
+
+
+def test_without_epochs_in_this_session_the_time_left_is_not_told() -> None:
+    assert "about" not in describe(state(*FIRST_ROUND), 30.0, 4)
+
+
+def test_in_the_end_it_is_finished() -> None:
+    done = state(*FIRST_ROUND, epoch(3, 1, 0.5), epoch(3, 2, 0.7))
+    assert describe(done, 9.0, 0) == "finished, 0 of 4 trials left, 6 epochs, best 0.7 (trial 3)"
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def test_in_a_log_there_is_a_line_every_half_minute(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun = state()
+    shown = Progress(begun, clock=clock)
+    lines = []
+    for step in range(8):
+        clock.now += 10
+        begun.apply(FIRST_ROUND[0]) if step == 0 else None
+        shown.recorded([], begun)
+        lines.append(capsys.readouterr().err.count("\n"))
+    assert LOG_EVERY == 30
+    assert lines == [0, 0, 1, 0, 0, 1, 0, 0]
+
+
+def test_a_failure_has_a_line_of_its_own_at_once(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failure = TrialFailed(2, 7, "raised", "ValueError: [red]oh", "...")
+    Progress(state(), clock=clock).recorded([failure], state())
+    assert capsys.readouterr().err == "Trial 2 failed in epoch 7: ValueError: [red]oh\n"
+
+
+def test_it_ends_with_one_line_on_where_the_run_is(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = Progress(state(*FIRST_ROUND), clock=clock)
+    shown.close()
+    shown.close()
+    assert capsys.readouterr().err.splitlines() == [
+        "round 2/2, 1 of 4 trials left, 4 epochs, best 0.3 (trial 3)"
+    ]
+
+
+def test_silence_is_silent(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = Progress(state(), show=False, clock=clock)
+    shown.recorded([TrialFailed(2, 7, "raised", "oh", "...")], state())
+    clock.now += 100
+    shown.recorded([], state())
+    shown.tell("oh")
+    shown.close()
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    yield
+
+
+@pytest.mark.usefixtures("terminal")
+def test_on_a_terminal_a_line_changes(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = Progress(state(), clock=clock)
+    shown.recorded([TrialFailed(2, 7, "raised", "[/oh] [bold]no", "...")], state())
+    clock.now += 1
+    shown.recorded([], state(*FIRST_ROUND))
+    shown.close()
+    err = capsys.readouterr().err
+    assert "Trial 2 failed in epoch 7: [/oh] [bold]no" in err
+    assert "best 0.3 (trial 3)" in err
+
+
+def test_in_a_notebook_it_works_as_well(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))
+    shown = Progress(state(), clock=clock)
+    clock.now += 1
+    shown.recorded([], state(*FIRST_ROUND))
+    shown.close()
+    out, err = capsys.readouterr()
+    assert "best 0.3 (trial 3)" in out + err
+
+
+@pytest.mark.parametrize("trainer", [Climb(), Hill()])
+def test_a_run_is_described_at_its_end(
+    trainer: Any, path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tune(trainer, 3, path, progress=True)
+    *_, last = capsys.readouterr().err.splitlines()
+    journal = Journal(path)
+    assert last == describe(journal.load()[1], 0.0, 0)
+    journal.close()
+    assert last.startswith("finished, 0 of 3 trials left, ")
