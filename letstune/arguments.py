@@ -8,9 +8,9 @@ import secrets
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
-from letstune.errors import PlanError
+from letstune.errors import JournalError, PlanError
 from letstune.params import Space
 from letstune.pickling import type_name
 from letstune.records import SIMPLE_ROUNDS, Plan, Rounds
@@ -22,6 +22,18 @@ SamplerLike = str | tuple[str, Mapping[str, Any]] | Sampler
 """A sampler: its name, its name with options, or an object."""
 RoundsLike = Rounds | Sequence[int] | Sequence[timedelta]
 """Rounds, or just their lengths, in epochs or as times."""
+
+
+_FIXED: Final = (
+    "metric",
+    "simple",
+    "sampler",
+    "store",
+    "dataset",
+    "keep_checkpoints",
+    "seed",
+    "lag",
+)
 
 
 def journal_path(journal: str | os.PathLike[str]) -> Path:
@@ -39,6 +51,20 @@ def journal_path(journal: str | os.PathLike[str]) -> Path:
             "run.db."
         )
     return path.resolve() if path.is_symlink() else path
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder of a journal, if it is not there.
+
+    Raises:
+        JournalError: it cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise JournalError(
+            f"{path}: its folder cannot be made: {error}. Give a path in a folder that is there."
+        ) from error
 
 
 def at_least(least: int, name: str, value: Any) -> int:
@@ -143,23 +169,16 @@ def describe_dataset(dataset: object, kept: bool) -> dict[str, Any]:
     return {"type": kind, "value": value, "kept": kept}
 
 
-def differences(recorded: Plan, plan: Plan, given: Mapping[str, bool]) -> list[str]:
-    """Return how a plan differs from a recorded one, other than by growing, a line each.
-
-    Args:
-        recorded: the plan of the journal.
-        plan: what is wanted.
-        given: whether ``seed`` and ``lag`` are asked for, or whatever is recorded will do.
-    """
+def differences(recorded: Plan, plan: Plan) -> list[str]:
+    """Return how a plan differs from a recorded one, other than by growing, a line each."""
     lines = []
-    for name in ("trainer", "metric", "simple", "sampler", "store", "dataset", "keep_checkpoints"):
+    # By its name only: a script's trainer is of __main__, or of the file on the command line.
+    if recorded.trainer.split(":")[1] != plan.trainer.split(":")[1]:
+        lines.append(f"trainer: was {recorded.trainer}, is {plan.trainer}")
+    for name in _FIXED:
         was, now_ = _comparable(getattr(recorded, name)), _comparable(getattr(plan, name))
         if _show(was) != _show(now_):  # as text, in which NaN is the same as NaN
             lines.append(f"{name}: was {_show(was)}, is {_show(now_)}")
-    for name in ("seed", "lag"):
-        was, now_ = getattr(recorded, name), getattr(plan, name)
-        if given[name] and was != now_:
-            lines.append(f"{name}: was {was}, is {now_}")
     if plan.n_trials < recorded.n_trials:
         lines.append(f"n_trials: was {recorded.n_trials}, is {plan.n_trials}; it can only grow")
     if plan.rounds != recorded.rounds and not recorded.rounds.grows_to(plan.rounds):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shlex
 import sys
 from collections.abc import Callable
 from datetime import timedelta
@@ -105,7 +106,7 @@ _PASSTHROUGH = click.option(
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__)
+@click.version_option(__version__, prog_name="letstune")
 def main() -> None:
     """Tune hyperparameters, and resume exactly after any crash.
 
@@ -247,6 +248,7 @@ def status(journal: Path, as_json: bool) -> None:
         "seed": plan.seed,
         "sessions": len(sessions),
         "last_session": last,
+        "resume": None if state.finished else f"letstune resume {shlex.quote(str(journal))}",
     }
     if as_json:
         print_json(facts)

@@ -197,16 +197,18 @@ def _load_module(name: str) -> Any:
 def _load_file(path: Path) -> Any:
     import cloudpickle
 
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    # A name of its own, lest a file such as random.py take the place of another module.
+    name = f"_letstune_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
     if not path.is_file() or spec is None or spec.loader is None:
         raise PlanError(f"There is no file {path} (from {Path.cwd()}).")
     module = importlib.util.module_from_spec(spec)
     with _on_path(path.resolve().parent):
-        sys.modules[path.stem] = module
+        sys.modules[name] = module
         try:
             spec.loader.exec_module(module)
         except BaseException:
-            del sys.modules[path.stem]
+            del sys.modules[name]
             raise
     cloudpickle.register_pickle_by_value(module)
     return module

@@ -31,6 +31,8 @@ def describe(state: State, seconds: float, since: int) -> str:
     left = state.unsettled + state.n_trials - len(state.trials)
     parts = [rounds, f"{left} of {state.n_trials} trials left", f"{state.total_epochs} epochs"]
     value, trial = state.leader
+    failed = sum(trial.status == "failed" for trial in state.trials)
+    parts += [f"{failed} failed"] if failed else []
     parts.append("no result yet" if value == NO_VALUE else f"best {value:.6g} (trial {trial})")
     if state.finished:
         parts[0] = "finished"

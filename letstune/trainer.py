@@ -172,8 +172,8 @@ def _generic_argument(trainer_cls: type) -> object:
     return None
 
 
-def check_trainer(trainer: Trainer[Any]) -> None:
-    """Refuse a trainer that cannot be driven, before anything is written.
+def check_trainer(trainer: Trainer[Any]) -> str:
+    """Return a trainer's metric, and refuse one that cannot be driven, before anything is written.
 
     Raises:
         TrainerError: its metric is not a name.
@@ -184,6 +184,7 @@ def check_trainer(trainer: Trainer[Any]) -> None:
             f"{type(trainer).__name__}.metric is {metric!r}; expected the name of one of the "
             'metric values that it returns, for instance metric = "accuracy".'
         )
+    return metric
 
 
 def begin(trainer: Trainer[Any], run_seed: int, purpose: Purpose, trial: int, epoch: int) -> None:

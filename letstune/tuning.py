@@ -11,6 +11,7 @@ import secrets
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -29,12 +30,12 @@ from letstune.arguments import (
     differences,
     how_many_kept,
     journal_path,
+    make_folder,
     make_rounds,
 )
 from letstune.errors import (
     CheckpointError,
     Interrupted,
-    JournalError,
     PickleError,
     PlanChangedError,
     PlanError,
@@ -130,62 +131,60 @@ def tune(
     True
     >>> folder.cleanup()
     """
-    params_cls = params_class(trainer)
-    check_trainer(trainer)
-    if workers not in (None, 1):
-        raise PlanError(
-            f"workers={workers!r}: this version of letstune trains in one process. Leave it out."
-        )
-    path = _new_path(trainer) if journal is None else journal_path(journal)
+    _one_process(workers)
+    space = params_class(trainer).space()
     chosen = choose_sampler(sampler)
+    chosen.check(space)
+    path = _new_path(trainer) if journal is None else journal_path(journal)
     kept = _keep_trainer(trainer)
     kept_dataset, note = _keep_dataset(dataset)
-    _make_folder(path)
+    plan = Plan(
+        metric=check_trainer(trainer),
+        n_trials=at_least(1, "n_trials", n_trials),
+        rounds=make_rounds(rounds, trainer),
+        simple=isinstance(trainer, SimpleTrainer),
+        seed=fresh_seed() if seed is None else at_least(0, "seed", seed),
+        space=space.to_json(),
+        sampler=describe_sampler(sampler),
+        adaptive=chosen.adaptive,
+        store=describe_store(store),
+        lag=0 if lag is None else at_least(0, "lag", lag),
+        keep_checkpoints=how_many_kept(keep_checkpoints),
+        trainer=pickling.type_name(type(trainer)),
+        dataset=describe_dataset(dataset, kept_dataset is not None),
+    )
+    pickles = [kept, *([kept_dataset] if kept_dataset else [])]
+    if isinstance(sampler, Sampler):
+        pickles.append(pickling.dump("sampler", sampler))
+    if isinstance(store, Store):
+        pickles.append(pickling.dump("store", store))
+    make_folder(path)
     with JournalLock(path, now()):
-        exists = path.exists()
-        plan = Plan(
-            metric=trainer.metric,
-            n_trials=at_least(1, "n_trials", n_trials),
-            rounds=make_rounds(rounds, trainer),
-            simple=isinstance(trainer, SimpleTrainer),
-            seed=fresh_seed() if seed is None else at_least(0, "seed", seed),
-            space=params_cls.space().to_json(),
-            sampler=describe_sampler(sampler),
-            adaptive=chosen.adaptive,
-            store=describe_store(store),
-            lag=0 if lag is None else at_least(0, "lag", lag),
-            keep_checkpoints=how_many_kept(keep_checkpoints),
-            trainer=pickling.type_name(type(trainer)),
-            dataset=describe_dataset(dataset, kept_dataset is not None),
-        )
-        chosen.check(params_cls.space())
-        pickles = [kept, *([kept_dataset] if kept_dataset else [])]
-        if isinstance(sampler, Sampler):
-            pickles.append(pickling.dump("sampler", sampler))
-        if isinstance(store, Store):
-            pickles.append(pickling.dump("store", store))
-        if not exists:
+        if path.exists():
+            note = ""
+        else:
             create(path, plan.to_facts() | {"versions": _versions()}, pickles)
         if journal is None:
             print(f"letstune: {path}; resume with: {_command(path)}", file=sys.stderr, flush=True)
-        opened = Journal(path, write=True)
-        try:
+        with closing(Journal(path, write=True)) as opened:
             recorded, state = opened.load()
-            given = {"seed": seed is not None, "lag": lag is not None}
-            state = _agree(opened, recorded, state, plan, given, {}, [kept])
+            # What was not asked for is what it was.
+            plan = replace(
+                plan,
+                seed=recorded.seed if seed is None else plan.seed,
+                lag=recorded.lag if lag is None else plan.lag,
+            )
             return _run(
                 opened,
-                state,
+                _agree(opened, state, plan, {}, [kept]),
                 trainer,
                 dataset,
                 sampler=chosen,
                 store=store if isinstance(store, Store) else None,
-                note="" if exists else note,
+                note=note,
                 passthrough_errors=passthrough_errors,
                 progress=progress,
             )
-        finally:
-            opened.close()
 
 
 def resume(
@@ -220,66 +219,52 @@ def resume(
         JournalError: see `tune`.
         Interrupted: see `tune`.
     """
-    if workers not in (None, 1):
-        raise PlanError(
-            f"workers={workers!r}: this version of letstune trains in one process. Leave it out."
-        )
+    _one_process(workers)
     path = journal_path(journal)
     Journal(path).close()  # for its errors, before a lock file is made
-    with JournalLock(path, now()):
-        opened = Journal(path, write=True)
-        try:
-            recorded, state = opened.load()
-            kept = None if trainer is None else _keep_trainer(trainer)
-            if trainer is None:
-                trainer = _restore(opened, "trainer", "name the trainer: --trainer MODULE:NAME.")
-            space = params_class(trainer).space()
-            check_trainer(trainer)
-            plan = replace(
-                recorded,
-                n_trials=recorded.n_trials
-                if n_trials is None
-                else at_least(1, "n_trials", n_trials),
-                rounds=recorded.rounds if rounds is None else make_rounds(rounds, None, recorded),
-                metric=trainer.metric,
-                space=space.to_json(),
-                simple=isinstance(trainer, SimpleTrainer),
-            )
-            done = state.finished and plan == recorded
-            facts: dict[str, Any] = {}
-            pickles = [kept] if kept else []
-            note = ""
-            if dataset is _RECORDED:
-                dataset = None if done else _restore_dataset(opened, recorded)
-            elif not done:
-                kept_dataset, note = _keep_dataset(dataset)
-                described = describe_dataset(dataset, kept_dataset is not None)
-                if described["value"] is None or described != recorded.dataset:
-                    facts["dataset"] = described
-                    pickles += [kept_dataset] if kept_dataset else []
-            sampler = (
-                _restore(opened, "sampler", "install what it needs.")
-                if recorded.sampler["options"] is None
-                else make_sampler(recorded.sampler["name"], recorded.sampler["options"])
-            )
-            store = None
-            if recorded.store["options"] is None:
-                store = _restore(opened, "store", "install what it needs.")
-            given = {"seed": True, "lag": True}
-            state = _agree(opened, recorded, state, plan, given, facts, pickles)
-            return _run(
-                opened,
-                state,
-                trainer,
-                dataset,
-                sampler=sampler,
-                store=store,
-                note=note,
-                passthrough_errors=passthrough_errors,
-                progress=progress,
-            )
-        finally:
-            opened.close()
+    with JournalLock(path, now()), closing(Journal(path, write=True)) as opened:
+        recorded, state = opened.load()
+        if trainer is None:
+            kept = []
+            trainer = _restore(opened, "trainer", "name the trainer: --trainer MODULE:NAME.")
+        else:
+            params_class(trainer)  # for its errors
+            kept = [_keep_trainer(trainer)]
+        plan = replace(
+            recorded,
+            space=params_class(trainer).space().to_json(),
+            metric=check_trainer(trainer),
+            simple=isinstance(trainer, SimpleTrainer),
+            n_trials=at_least(1, "n_trials", recorded.n_trials if n_trials is None else n_trials),
+            rounds=recorded.rounds if rounds is None else make_rounds(rounds, None, recorded),
+        )
+        facts: dict[str, Any] = {}
+        note = ""
+        if state.finished and plan == recorded:
+            dataset = None  # nobody is going to load it
+        elif dataset is _RECORDED:
+            dataset = _restore_dataset(opened, recorded)
+        else:
+            kept_dataset, note = _keep_dataset(dataset)
+            described = describe_dataset(dataset, kept_dataset is not None)
+            if described["value"] is None or described != recorded.dataset:
+                facts["dataset"] = described
+                kept += [kept_dataset] if kept_dataset else []
+        return _run(
+            opened,
+            _agree(opened, state, plan, facts, kept),
+            trainer,
+            dataset,
+            sampler=make_sampler(recorded.sampler["name"], recorded.sampler["options"])
+            if recorded.sampler["options"] is not None
+            else _restore(opened, "sampler", "install what it needs."),
+            store=None
+            if recorded.store["options"] is not None
+            else _restore(opened, "store", "install what it needs."),
+            note=note,
+            passthrough_errors=passthrough_errors,
+            progress=progress,
+        )
 
 
 def load(journal: str | os.PathLike[str]) -> TuningResults:
@@ -294,11 +279,8 @@ def load(journal: str | os.PathLike[str]) -> TuningResults:
         JournalError: there is none, or it cannot be read.
     """
     path = journal_path(journal)
-    source = Journal(path)
-    try:
+    with closing(Journal(path)) as source:
         plan, state = source.load()
-    finally:
-        source.close()
     return _results(path, plan, state, Space.from_json(plan.space), None)
 
 
@@ -383,10 +365,8 @@ def _results(
 
 def _agree(
     journal: Journal,
-    recorded: Plan,
     state: State,
     plan: Plan,
-    given: Mapping[str, bool],
     facts: Mapping[str, Any],
     pickles: Sequence[Pickle],
 ) -> State:
@@ -394,17 +374,16 @@ def _agree(
 
     Args:
         journal: open for writing.
-        recorded: its plan.
         state: its state.
         plan: what is wanted.
-        given: whether ``seed`` and ``lag`` are asked for, or whatever is recorded will do.
         facts: what else of the plan is to change.
         pickles: what is to be kept; the trainer only if it has changed since, and is needed.
 
     Raises:
         PlanChangedError: the plans differ; nothing was changed.
     """
-    if different := differences(recorded, plan, given):
+    recorded = state.plan
+    if different := differences(recorded, plan):
         listed = "\n".join(f"  {line}" for line in different)
         raise PlanChangedError(
             f"{journal.path} was started with another plan, and nothing was changed:\n{listed}\n"
@@ -427,13 +406,11 @@ def _is_new(journal: Journal, kept: Pickle) -> bool:
     return before is None or fingerprint is None or fingerprint != before.about.get("fingerprint")
 
 
-def _make_folder(path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise JournalError(
-            f"{path}: its folder cannot be made: {error}. Give a path in a folder that is there."
-        ) from error
+def _one_process(workers: int | None) -> None:
+    if workers not in (None, 1):
+        raise PlanError(
+            f"workers={workers!r}: this version of letstune trains in one process. Leave it out."
+        )
 
 
 def _new_path(trainer: object) -> Path:

@@ -12,9 +12,10 @@ import pytest
 from tiny import Climb, Folders, Hill, in_all, python, tune
 
 import letstune
-from letstune.checkpoints import Checkpoint, DirectoryStore, Keeper, Store, digest, fetch, fetched
+from letstune.checkpoints import Checkpoint, Keeper, digest, fetch, fetched
 from letstune.errors import CheckpointError, CheckpointNotKeptError
 from letstune.records import Stored
+from letstune.stores import DirectoryStore, Store
 
 FOLDERS = {
     "a single file": {"model": b"weights"},

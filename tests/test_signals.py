@@ -14,6 +14,7 @@ from tiny import TESTS, Climb, environment, tune
 
 import letstune
 from letstune import Interrupted
+from letstune.stores import DirectoryStore
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals are others here")
 
@@ -199,7 +200,7 @@ class TwiceWhileRecording(letstune.Store):
     """Sends both signals when the epoch's checkpoint is stored, right before its commit."""
 
     def __init__(self, folder: Path) -> None:
-        self.kept = letstune.checkpoints.DirectoryStore(folder)
+        self.kept = DirectoryStore(folder)
 
     def put(self, name: str, folder: Path) -> str:
         uri = self.kept.put(name, folder)
