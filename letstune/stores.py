@@ -70,13 +70,22 @@ class DirectoryStore(Store):
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.staging = root / _STAGING
+        self.staging: Path = root / _STAGING
 
     def put(self, name: str, folder: Path) -> str:
         """Move the folder into place; see `Store.put`."""
         if not re.fullmatch(r"\w[\w.]*(-[\w.]+)*", name):
             raise CheckpointError(f"{name!r} is no name for a checkpoint in {self.root}.")
         self._make_root()
+        if folder.parent != self.staging:  # perhaps on another disk: then it cannot be moved
+            copy = Path(shutil.copytree(folder, self.staging / name, symlinks=True))
+            try:
+                return self._move(name, copy)
+            finally:
+                shutil.rmtree(copy, ignore_errors=True)
+        return self._move(name, folder)
+
+    def _move(self, name: str, folder: Path) -> str:
         with os.scandir(folder) as entries:
             first, *others = entries
         if others or first.is_dir() or len(os.fsencode(first.name)) > 150 or not _utf8(first.name):

@@ -1,8 +1,10 @@
 import errno
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -132,6 +134,17 @@ def test_what_a_crash_left_incomplete_is_listed_and_deleted(store: DirectoryStor
     assert in_all(store.root) == {}
 
 
+def test_a_folder_on_another_disk_is_put_as_well(store: DirectoryStore, tmp_path: Path) -> None:
+    for i, files in enumerate(({"a": b"1"}, {"a": b"1", "b/c": b"2"})):
+        with tempfile.TemporaryDirectory() as folder:
+            if os.stat(folder).st_dev == tmp_path.stat().st_dev:
+                pytest.skip("there is one disk only")
+            uri = store.put(f"t{i}", fill(Path(folder), files))
+        store.get(uri, empty(tmp_path / str(i)))
+        assert in_all(tmp_path / str(i)) == files
+        assert not any(name.startswith(".new") for name in store.list())
+
+
 # The digest
 
 
@@ -142,12 +155,10 @@ def test_what_a_crash_left_incomplete_is_listed_and_deleted(store: DirectoryStor
 def test_the_digest_is_what_the_documented_commands_print(
     files: dict[str, bytes], tmp_path: Path
 ) -> None:
-    documented = str(digest.__doc__).split("``")[3]
-    shell = documented.replace("cd folder", 'cd "$FOLDER"')
-    assert shell != documented
+    (documented,) = re.findall("``(.*\\|.*)``", str(digest.__doc__))
     printed = subprocess.run(
-        ["bash", "-c", shell],
-        env={**os.environ, "FOLDER": str(fill(tmp_path, files))},
+        ["bash", "-c", documented],
+        cwd=fill(tmp_path, files),
         capture_output=True,
         text=True,
         check=True,

@@ -196,11 +196,12 @@ def test_handlers_are_what_they_were_afterwards(path: Path) -> None:
     assert [signal.getsignal(which) for which in (signal.SIGINT, signal.SIGTERM)] == before
 
 
-class TwiceWhileRecording(letstune.Store):
+class TwiceWhileStoring(letstune.Store):
     """Sends both signals when the epoch's checkpoint is stored, right before its commit."""
 
     def __init__(self, folder: Path) -> None:
         self.kept = DirectoryStore(folder)
+        self.staging = self.kept.staging
 
     def put(self, name: str, folder: Path) -> str:
         uri = self.kept.put(name, folder)
@@ -222,7 +223,7 @@ class TwiceWhileRecording(letstune.Store):
 def test_two_signals_while_a_checkpoint_is_stored_lose_one_epoch(
     path: Path, tmp_path: Path
 ) -> None:
-    store = TwiceWhileRecording(tmp_path / "store")
+    store = TwiceWhileStoring(tmp_path / "store")
     with pytest.raises(KeyboardInterrupt):
         tune(Climb(), 1, path, rounds=[4], store=store)
     assert recorded_epochs(path) == 2
