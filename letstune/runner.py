@@ -95,6 +95,8 @@ class Runner:
     def _start_tasks(self) -> bool:
         """Keep the executor busy; tell whether it is."""
         slots = self.executor.slots - len(self._running)
+        if not slots:
+            return True
         tasks = next_tasks(self.plan, self.state, self._running, slots)
         while len(tasks) < slots and (proposal := next_proposal(self.plan, self.state)):
             self._propose(proposal)

@@ -69,7 +69,7 @@ def to_parquet(frame: Any) -> bytes:
         MissingPackageError: pyarrow is not installed.
     """
     file = io.BytesIO()
-    for name in frame.select_dtypes("object"):
+    for name in [name for name in frame.columns if frame[name].dtype.kind == "O"]:
         if len({type(value) for value in frame[name].dropna()}) > 1:  # Parquet wants one type
             frame[name] = frame[name].map(_text, na_action="ignore")
     try:

@@ -104,7 +104,9 @@ def test_only_the_journal_knows_sql() -> None:
     knowing = {
         module
         for module, tree in MODULES.items()
-        if any(name.startswith(("sqlite3", "sqlite_utils")) for name in imported(tree, typing=False))
+        if any(
+            name.startswith(("sqlite3", "sqlite_utils")) for name in imported(tree, typing=False)
+        )
     }
     assert knowing == {"journal", "schema"}
 

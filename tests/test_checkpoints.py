@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from tiny import Climb, Folders, Hill, in_all, python, tune
@@ -25,7 +25,14 @@ FOLDERS = {
     "many files": {"a": b"1", "b": b"", "c": b"x" * 100_000},
     "a folder": {"sub/model": b"weights"},
     "nested folders": {"a/b/c": b"1", "a/b/d": b"2", "a/e": b"3", "f": b"4"},
-    "names of all kinds": {".hidden": b"0", "höhe 10%/~": b"1", "日本": b"2", "a b": b"3", "-x": b"4", "*": b"5"},
+    "names of all kinds": {
+        ".hidden": b"0",
+        "höhe 10%/~": b"1",
+        "日本": b"2",
+        "a b": b"3",
+        "-x": b"4",
+        "*": b"5",
+    },
     "a name with a newline": {"a\nb": b"1"},
     "a single file whose name has the joint": {"a--b": b"1"},
     "a single file with a long name": {"n" * 240: b"1"},
@@ -101,7 +108,7 @@ def test_a_checkpoint_may_be_deleted_twice(store: DirectoryStore, tmp_path: Path
 def test_a_name_is_never_used_again(
     files: dict[str, bytes], store: DirectoryStore, tmp_path: Path
 ) -> None:
-    first = {name: b"1" for name in files}
+    first = dict.fromkeys(files, b"1")
     uri = store.put("t1", fill(empty(tmp_path / "first"), first))
     with pytest.raises(CheckpointError, match="never overwritten"):
         store.put("t1", fill(empty(tmp_path / "second"), files))
@@ -137,7 +144,7 @@ def test_what_a_crash_left_incomplete_is_listed_and_deleted(store: DirectoryStor
 def test_a_folder_on_another_disk_is_put_as_well(store: DirectoryStore, tmp_path: Path) -> None:
     for i, files in enumerate(({"a": b"1"}, {"a": b"1", "b/c": b"2"})):
         with tempfile.TemporaryDirectory() as folder:
-            if os.stat(folder).st_dev == tmp_path.stat().st_dev:
+            if Path(folder).stat().st_dev == tmp_path.stat().st_dev:
                 pytest.skip("there is one disk only")
             uri = store.put(f"t{i}", fill(Path(folder), files))
         store.get(uri, empty(tmp_path / str(i)))
@@ -360,7 +367,7 @@ class Watching(Climb):
     """Notes, as the dataset's file, what is in the store when an epoch begins."""
 
     def train_epoch(self, epoch: int) -> dict[str, float]:
-        names = [name for name in os.listdir(self.dataset) if name != ".new"]
+        names = [file.name for file in Path(self.dataset).iterdir() if file.name != ".new"]
         return super().train_epoch(epoch) | {"kept": len(names)}
 
 
@@ -401,7 +408,7 @@ def test_a_checkpoint_that_was_never_made_says_so(path: Path) -> None:
         def save(self, checkpoint: Checkpoint, model: Any) -> None:
             pass
 
-    with pytest.raises(CheckpointNotKeptError, match="never there.*save"):
+    with pytest.raises(CheckpointNotKeptError, match=r"never there.*save"):
         _ = tune(Silent(), 1, path)[0].checkpoint.path
 
 
@@ -411,7 +418,7 @@ def test_a_winner_whose_checkpoint_was_damaged_is_not_unpickled(how: str, path: 
     store = DirectoryStore(path.with_name("run.checkpoints"))
     for trial in tuning._run.state.trials:
         damage(store, trial.kept[0], how)
-    with pytest.raises(CheckpointError, match="missing|not what was saved"):
+    with pytest.raises(CheckpointError, match=r"missing|not what was saved"):
         tuning[0].checkpoint.load_pickle()
 
 
@@ -421,7 +428,7 @@ def test_a_winner_whose_checkpoint_was_damaged_is_not_unpickled(how: str, path: 
 class MemoryStore(Store):
     """Keeps folders in this process, and breaks when it is told to."""
 
-    kept: dict[str, dict[str, bytes]] = {}
+    kept: ClassVar[dict[str, dict[str, bytes]]] = {}
     broken = False
 
     def put(self, name: str, folder: Path) -> str:

@@ -156,9 +156,7 @@ def test_a_link_to_a_journal_finds_its_checkpoints(path: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", json.dumps({"host": "elsewhere"})])
-def test_what_an_earlier_owner_left_in_the_lock_file_does_not_matter(
-    text: str, path: Path
-) -> None:
+def test_what_an_earlier_owner_left_in_the_lock_file_does_not_matter(text: str, path: Path) -> None:
     path.with_name("run.db.lock").write_text(text)
     assert tune(Hill(), 1, path).finished
 

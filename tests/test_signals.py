@@ -122,14 +122,13 @@ def test_a_second_signal_stops_at_once(second: signal.Signals, path: Path) -> No
     assert results(path) == results(uninterrupted(path))
 
 
-@pytest.mark.parametrize("at", [0, 9])
-def test_a_signal_in_the_first_or_the_last_epoch(at: int, path: Path) -> None:
-    with training(path, at) as process:
+def test_a_signal_in_the_first_epoch(path: Path) -> None:
+    with training(path, 0) as process:
         process.send_signal(signal.SIGINT)
         told(process)
         process.communicate("go on\n")
         assert process.returncode == 75
-    assert recorded_epochs(path) == at + 1
+    assert recorded_epochs(path) == 1
     assert letstune.resume(path, trainer=Climb(), progress=False).finished
     assert metrics_of(path) == metrics_of(uninterrupted(path))
 
@@ -148,8 +147,10 @@ def test_the_command_line_ends_with_the_same_codes(signals: int, code: int, path
     script = path.with_name("script.py")
     script.write_text(SCRIPT.replace("int(sys.argv[2])", str(AT)))
     process = subprocess.Popen(
-        [sys.executable, "-m", "letstune", "tune", f"{script}:Waiting", "-n", "4"]
-        + ["--rounds", "2,3", "--seed", "1", "--journal", str(path)],
+        [
+            *(sys.executable, "-m", "letstune", "tune", f"{script}:Waiting"),
+            *("-n4", "--rounds=2,3", "--seed=1", f"--journal={path}"),
+        ],
         env=environment(TESTS),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -72,9 +72,7 @@ class SimpleSpy(SimpleTrainer[Point]):
 
 def trained(*epochs: int) -> list[tuple[Any, ...]]:
     """What is called for each epoch: it is trained, then saved."""
-    return [
-        call for e in epochs for call in (("train_epoch", e), ("save", list(range(e + 1))))
-    ]
+    return [call for e in epochs for call in (("train_epoch", e), ("save", list(range(e + 1))))]
 
 
 # The lifecycle
@@ -214,8 +212,11 @@ def test_nan_is_a_metric_value() -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["0.9", None, 1j, [0.9], np.array([0.9]), np.array([[1]]), np.array(1j), np.str_("1"), object]
-    + [np.timedelta64(1, "s"), np.datetime64("2020-01-01")],
+    [
+        *("0.9", None, 1j, [0.9], object),
+        *(np.array([0.9]), np.array([[1]]), np.array(1j), np.str_("1")),
+        *(np.timedelta64(1, "s"), np.datetime64("2020-01-01")),
+    ],
 )
 def test_what_is_no_real_number_is_shown(value: Any) -> None:
     with pytest.raises(TrainerError) as caught:
@@ -333,7 +334,7 @@ class Nameless(Hill):
 
 
 def test_a_trainer_needs_a_metric(path: Path) -> None:
-    with pytest.raises(TrainerError, match="Nameless.metric is ''"):
+    with pytest.raises(TrainerError, match=r"Nameless\.metric is ''"):
         tune(Nameless(), 1, path)
 
 
