@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from letstune import rand
-from letstune._version import __version__
+from letstune._version import __version__ as __version__
 from letstune.checkpoints import Checkpoint
 from letstune.errors import Interrupted, LetstuneError, StopTraining
 from letstune.params import Params
@@ -32,7 +32,6 @@ __all__ = [
     "Trial",
     "TrialError",
     "TuningResults",
-    "__version__",
     "load",
     "rand",
     "resume",

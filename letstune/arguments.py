@@ -24,6 +24,8 @@ RoundsLike = Rounds | Sequence[int] | Sequence[timedelta]
 """Rounds, or just their lengths, in epochs or as times."""
 
 
+_LONG: Final = 1000  # no path, no address
+
 _FIXED: Final = (
     "metric",
     "simple",
@@ -46,11 +48,12 @@ def journal_path(journal: str | os.PathLike[str]) -> Path:
     """
     path = Path(journal)
     if not os.fspath(journal) or path.is_dir():
+        found = "is a directory" if os.fspath(journal) else "is empty"
         raise PlanError(
-            f"journal={os.fspath(journal)!r} is a directory; expected a path of a file, such as "
-            "run.db."
+            f"journal={os.fspath(journal)!r} {found}; expected a path of a file, such as run.db."
         )
-    return path.resolve() if path.is_symlink() else path
+    # Absolute, since a trainer or script may go to another folder meanwhile.
+    return path.resolve() if path.is_symlink() else Path.cwd() / path
 
 
 def make_folder(path: Path) -> None:
@@ -143,8 +146,11 @@ def _pair(sampler: Any) -> tuple[str, Mapping[str, Any]]:
     )
 
 
-def describe_store(store: Any) -> dict[str, Any]:
-    """Return the plan's fact about a store; no options if it is kept as a pickle."""
+def describe_store(store: Any, journal: Path) -> dict[str, Any]:
+    """Return the plan's fact about a store; no options if it is kept as a pickle.
+
+    A directory below that of the journal is described relative to that, so that both can move.
+    """
     if isinstance(store, Store):
         return _describe_object(store)
     if store is not None and not isinstance(store, str | os.PathLike):
@@ -155,8 +161,11 @@ def describe_store(store: Any) -> dict[str, Any]:
             "path, or an object of a class derived from letstune.Store."
         )
     # A folder of its own for each run, so that sweeping one cannot touch another.
-    path = None if store is None else os.path.abspath(store)  # noqa: PTH100 (may not exist)
-    return {"name": "directory", "options": {"path": path, "run": secrets.token_hex(8)}}
+    path = None if store is None else Path.cwd() / store
+    if path is not None and path.is_relative_to(journal.parent):
+        path = path.relative_to(journal.parent)
+    described = None if path is None else str(path)
+    return {"name": "directory", "options": {"path": described, "run": secrets.token_hex(8)}}
 
 
 def describe_dataset(dataset: object, kept: bool) -> dict[str, Any]:
@@ -164,7 +173,8 @@ def describe_dataset(dataset: object, kept: bool) -> dict[str, Any]:
     # A path is its text: the classes of paths differ between systems and versions of Python.
     value: object = os.fspath(dataset) if isinstance(dataset, os.PathLike) else dataset
     kind = type_name(type(value))
-    if not isinstance(value, str | int | float | bool | None):
+    simple = isinstance(value, str | int | float | bool | None)
+    if not simple or (isinstance(value, str) and len(value) > _LONG):
         value = None
     return {"type": kind, "value": value, "kept": kept}
 

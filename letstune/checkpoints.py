@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import pickle
 import shutil
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from letstune.errors import CheckpointError
 from letstune.records import Stored
-from letstune.stores import Store
+from letstune.stores import Store, temporary
 
 PICKLE: Final = "model.pickle"
 
@@ -118,31 +118,37 @@ class Keeper:
 
     def __init__(self, store: Store, token: str) -> None:
         self._store = store
-        self._staging = (store.staging or _temporary()) / token
+        self._token = token
+        self._staging: Path | None = None
 
     def save(self, name: str, fill: Callable[[Checkpoint], None]) -> Stored | None:
         """Let ``fill`` fill a checkpoint and return where it is kept; None if it left it empty.
 
         Whatever ``fill`` raises is raised, and leaves nothing behind.
+
+        Raises:
+            CheckpointError: the store cannot take it.
         """
-        staging = self._staging
-        checkpoint = Checkpoint(self._folder)
+        if self._staging is None:
+            # Before fill() asks for it: if it cannot be had, that is no fault of the trial.
+            with self._blamed_on_the_store(name):
+                self._staging = self._store.stage(self._token)
+        checkpoint = Checkpoint(partial(self._store.stage, self._token))
         try:
             fill(checkpoint)
-            if checkpoint._path is None or not any(staging.iterdir()):
+            if checkpoint._path is None or not any(checkpoint._path.iterdir()):
                 return None
-            size, sha256 = digest(staging)
-            uri = self._put(name)
-        except BaseException:
-            shutil.rmtree(staging, ignore_errors=True)
-            raise
-        if self._store.staging is None:
-            shutil.rmtree(staging, ignore_errors=True)
-        return Stored(uri, size, sha256)
+            size, sha256 = digest(checkpoint._path)
+            with self._blamed_on_the_store(name):
+                return Stored(self._store.put(name, checkpoint._path), size, sha256)
+        finally:
+            if checkpoint._path is not None and not _is_empty(checkpoint._path):
+                shutil.rmtree(checkpoint._path, ignore_errors=True)
 
-    def _put(self, name: str) -> str:
+    @contextmanager
+    def _blamed_on_the_store(self, name: str) -> Iterator[None]:
         try:
-            return self._store.put(name, self._staging)
+            yield
         except CheckpointError:
             raise
         except Exception as error:
@@ -153,13 +159,17 @@ class Keeper:
 
     def close(self) -> None:
         """Remove the staging folder."""
-        shutil.rmtree(self._staging, ignore_errors=True)
-        with suppress(OSError):  # of other workers, or gone
-            self._staging.parent.rmdir()
+        if self._staging is not None:
+            shutil.rmtree(self._staging, ignore_errors=True)
+            with suppress(OSError):  # of other workers, or gone
+                self._staging.parent.rmdir()
 
-    def _folder(self) -> Path:
-        self._staging.mkdir(parents=True, exist_ok=True)
-        return self._staging
+
+def _is_empty(folder: Path) -> bool:
+    try:
+        return not any(folder.iterdir())
+    except FileNotFoundError:  # it was moved
+        return True
 
 
 def fetch(store: Store, stored: Stored, folder: Path, what: str) -> Path:
@@ -201,21 +211,9 @@ def fetch(store: Store, stored: Stored, folder: Path, what: str) -> Path:
     return folder
 
 
-def fetched(store: Store, stored: Stored, what: str) -> Checkpoint:
-    """Return a checkpoint that is fetched when it is needed, and lives until the program ends."""
-    return Checkpoint(lambda: fetch(store, stored, Path(tempfile.mkdtemp(dir=_temporary())), what))
-
-
-_temporary_folder: Path | None = None
-
-
-def _temporary() -> Path:
-    """Return a folder that is removed when the program ends."""
-    global _temporary_folder
-    if _temporary_folder is None:
-        _temporary_folder = Path(tempfile.mkdtemp(prefix="letstune-"))
-        atexit.register(shutil.rmtree, _temporary_folder, ignore_errors=True)
-    return _temporary_folder
+def fetched(store: Store, stored: Stored, what: str) -> Path:
+    """Return a folder with a checkpoint, verified, that lives until the program ends."""
+    return fetch(store, stored, Path(tempfile.mkdtemp(dir=temporary())), what)
 
 
 def _where(store: Store) -> str:

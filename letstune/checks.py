@@ -54,6 +54,9 @@ def _check(journal: Journal, *, fix: bool) -> list[Finding]:
         store = open_store(journal.path, plan)
         findings = []
         lost = list(_lost(store, state))
+        if lost and not fix:  # unless somebody who works on the run let it go meanwhile
+            gone = journal.deletions()
+            lost = [found for found in lost if found[:2] not in gone]
         for number, epoch, why in lost:
             findings.append(Finding(why, f"trial {number}, epoch {epoch}", mended=fix))
         if fix:

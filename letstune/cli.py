@@ -44,11 +44,12 @@ class _Group(click.Group):
         except KeyboardInterrupt:
             sys.exit(130)
         except Exception as error:
-            from letstune.errors import LetstuneError
+            from letstune.errors import LetstuneError, PlanChangedError, PlanError
 
             if isinstance(error, LetstuneError):
                 click.echo(f"Error: {error}", err=True)
-                sys.exit(1)
+                usage = isinstance(error, PlanError) and not isinstance(error, PlanChangedError)
+                sys.exit(2 if usage else 1)
             raise
 
 
@@ -204,7 +205,7 @@ def resume(
     _print_summary(letstune.resume(journal, progress=not quiet, **options))
 
 
-def _print_summary(tuning: TuningResults) -> None:
+def _print_summary(tuning: TuningResults[Any]) -> None:
     print_rich(tuning) if sys.stdout.isatty() else click.echo(repr(tuning))
 
 
@@ -368,14 +369,14 @@ def check(journal: Path, fix: bool, as_json: bool) -> None:
         sys.exit(1)
 
 
-def _load(journal: Path) -> TuningResults:
+def _load(journal: Path) -> TuningResults[Any]:
     from letstune.tuning import load
 
     return load(journal)
 
 
-def _show(tuning: TuningResults, number: int, as_json: bool) -> None:
-    trial: Trial = tuning.trial(number)
+def _show(tuning: TuningResults[Any], number: int, as_json: bool) -> None:
+    trial: Trial[Any] = tuning.trial(number)
     failures = [error for error in tuning.errors if error.trial_id == number]
     facts = {
         "trial_id": number,

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from letstune.records import Event, Task, TaskEnded
-from letstune.worker import Worker
+from letstune.worker import Outcome, Worker
 
 
 class Delivery(NamedTuple):
@@ -25,7 +25,7 @@ class Delivery(NamedTuple):
     trial: int
     attempt: str
     events: list[Event | TaskEnded]
-    error: Exception | None = None
+    error: BaseException | None = None
 
 
 class Executor(ABC):
@@ -46,7 +46,12 @@ class Executor(ABC):
         """Wait until something has come of the tasks, and return all that has.
 
         The last delivery of a task ends with a `TaskEnded`. The events of one trial come in order.
+        What must end the run, such as a `CheckpointError` of a worker, is raised.
         """
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Begin no further epoch; those in flight are still delivered, and end their tasks."""
 
     @abstractmethod
     def close(self) -> None:
@@ -61,21 +66,28 @@ class InProcessExecutor(Executor):
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._task: Task | None = None
-        self._events: Iterator[list[Event | TaskEnded]] = iter(())
+        self._outcomes: Iterator[Outcome] = iter(())
+        self._stopped = False
 
     def start(self, task: Task) -> None:
         """Take on a task; see `Executor.start`."""
-        self._task, self._events = task, self._worker.train(task)
+        self._task, self._outcomes = task, self._worker.train(task)
 
     def deliveries(self) -> list[Delivery]:
         """Train one epoch; see `Executor.deliveries`."""
         if self._task is None:
             return []
-        self._worker.error = None
-        events = next(self._events)
-        return [Delivery(self._task.trial, self._task.attempt, events, self._worker.error)]
+        trial, attempt = self._task.trial, self._task.attempt
+        if self._stopped:
+            return [Delivery(trial, attempt, [TaskEnded(trial)])]
+        events, error = next(self._outcomes)
+        return [Delivery(trial, attempt, events, error)]
+
+    def stop(self) -> None:
+        """Train no further epoch; see `Executor.stop`."""
+        self._stopped = True
 
     def close(self) -> None:
         """Forget the task; see `Executor.close`."""
-        self._events = iter(())
+        self._outcomes = iter(())
         self._worker.close()

@@ -47,6 +47,11 @@ class Pickle:
     data: bytes
     about: Mapping[str, Any]
 
+    @property
+    def sha256(self) -> str:
+        """The digest of the bytes."""
+        return hashlib.sha256(self.data).hexdigest()
+
 
 def now() -> str:
     """Return the time, UTC, in ISO 8601."""
@@ -174,13 +179,19 @@ class Journal:
             "SELECT pickle, sha256, about FROM pickles WHERE name = ? ORDER BY seq DESC LIMIT 1",
             name,
         ):
-            if hashlib.sha256(data).hexdigest() != sha256:
+            found = Pickle(name=name, data=data, about=json.loads(about))
+            if found.sha256 != sha256:
                 raise JournalError(
                     f"{self.path}: the pickled {name} is damaged, its SHA-256 is not the recorded "
                     "one. Restore the journal from a backup."
                 )
-            return Pickle(name=name, data=data, about=json.loads(about))
+            return found
         return None
+
+    def pickle_sha256(self, name: str) -> str | None:
+        """Return the digest of the latest pickle of that name; None if there is none."""
+        query = "SELECT sha256 FROM pickles WHERE name = ? ORDER BY seq DESC LIMIT 1"
+        return next((sha256 for (sha256,) in self._rows(query, name)), None)
 
     def damage(self) -> list[str]:
         """Return what SQLite finds wrong with the file; a whole one takes a pass over it."""
@@ -246,8 +257,8 @@ class Journal:
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         seq = self._seq
-        self._db.execute("BEGIN IMMEDIATE")
         try:
+            self._db.execute("BEGIN IMMEDIATE")
             yield
             self._db.execute("COMMIT")
         except BaseException:
@@ -352,10 +363,9 @@ def _insert_plan(
         db.execute("INSERT INTO plan VALUES (?, ?, ?)", (seq, fact, json.dumps(value)))
     for pickle in pickles:
         seq += 1
-        sha256, about = hashlib.sha256(pickle.data).hexdigest(), json.dumps(pickle.about)
         db.execute(
             "INSERT INTO pickles VALUES (?, ?, ?, ?, NULL, ?)",
-            (seq, pickle.name, pickle.data, sha256, about),
+            (seq, pickle.name, pickle.data, pickle.sha256, json.dumps(pickle.about)),
         )
     return seq
 

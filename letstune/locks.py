@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import struct
 import sys
 from pathlib import Path
 from types import TracebackType
@@ -64,7 +65,15 @@ class JournalLock:
                     f"{journal} cannot be locked: {error.strerror} ({self._path}). A run needs to "
                     "write in the folder of its journal."
                 ) from error
-            if not _lock(file):
+            try:
+                locked = _lock(file)
+            except OSError as error:
+                os.close(file)
+                raise JournalError(
+                    f"{journal} cannot be locked: {error.strerror}. Put it on a file system that "
+                    "has POSIX locks."
+                ) from error
+            if not locked:
                 holder = os.read(file, 4096)
                 os.close(file)
                 raise JournalLockedError(_held_by(journal, holder))
@@ -97,11 +106,11 @@ def is_locked(path: Path) -> bool:
     if str(path.resolve()) in _HELD:
         return True
     try:
-        file = os.open(path.with_name(path.name + ".lock"), os.O_RDWR)
+        file = os.open(path.with_name(path.name + ".lock"), os.O_RDONLY)
     except OSError:  # nobody, or nobody who could
         return False
     try:
-        return not _lock(file)
+        return _other_holds(file)
     finally:
         os.close(file)
 
@@ -129,12 +138,27 @@ if sys.platform == "win32":
             return False
         return True
 
+    def _other_holds(file: int) -> bool:
+        if _lock(file):
+            msvcrt.locking(file, msvcrt.LK_UNLCK, 1)
+            return False
+        return True
+
 else:
     import fcntl
 
     def _lock(file: int) -> bool:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except (BlockingIOError, PermissionError):  # POSIX allows either
             return False
         return True
+
+    def _other_holds(file: int) -> bool:
+        # Asked for, and not tried: who tries has it for a moment, and may turn a run away. The
+        # struct flock of Linux, and that of the BSDs and macOS.
+        layout, place = ("hhqqi4x", 0) if sys.platform == "linux" else ("qqihh", 3)
+        query: list[int] = [0, 0, 0, 0, 0]
+        query[place] = fcntl.F_WRLCK
+        answer = fcntl.fcntl(file, fcntl.F_GETLK, struct.pack(layout, *query))
+        return bool(struct.unpack(layout, answer)[place] != fcntl.F_UNLCK)

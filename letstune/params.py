@@ -230,7 +230,7 @@ class Params:
 
     # By the JSON, so that nan equals itself after a round trip, and 0.0 is not -0.0.
     def __eq__(self, other: object) -> bool:
-        if type(other) is not type(self):
+        if not isinstance(other, Params) or not _is_same(type(self), type(other)):
             return NotImplemented
         return self.to_json() == other.to_json()
 
@@ -243,6 +243,12 @@ class Params:
 
     def __getstate__(self) -> dict[str, Any]:
         return dict(self.__dict__)
+
+
+def _is_same(one: type, other: type) -> bool:
+    """Tell whether both are one class: that of a script is made anew when it is unpickled."""
+    names = (one.__module__, one.__qualname__)
+    return one is other or names == (other.__module__, other.__qualname__)
 
 
 def _is_custom(cls: type[Params]) -> bool:

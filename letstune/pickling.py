@@ -7,6 +7,7 @@ modules were imported are kept, too.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -15,9 +16,8 @@ import os
 import pickle
 import sys
 import sysconfig
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from types import CodeType
 from typing import Any, Final
 
 from letstune.errors import PickleError, PlanError
@@ -103,6 +103,42 @@ def clone(value: Any) -> Any:
     return pickle.loads(dump("trainer", value).data)
 
 
+def fingerprint(trainer: object) -> str:
+    """Return what changes when the code of a trainer that is kept by value changes, or its fields.
+
+    Not the pickle itself: cloudpickle writes the same class in a different way in each process.
+    """
+    import cloudpickle
+
+    by_value = {"__main__", *cloudpickle.list_registry_pickle_by_value()}
+    module = sys.modules.get(type(trainer).__module__)
+    file = getattr(module, "__file__", None)
+    parts: list[object] = [
+        (name, value)
+        for name, value in sorted(getattr(trainer, "__dict__", {}).items())
+        if isinstance(value, str | int | float | bool | None)
+    ]
+    if type(trainer).__module__ in by_value and file is not None and Path(file).is_file():
+        parts.append(Path(file).read_bytes())
+    else:  # in a notebook or a function, what of the code is at hand
+        for cls in type(trainer).__mro__:
+            if cls.__module__ in by_value or "<locals>" in cls.__qualname__:
+                parts += [_code(getattr(v, "__code__", None)) for v in vars(cls).values()]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def _code(code: Any) -> object:
+    if not isinstance(code, CodeType):
+        return None
+    inner = [_code(c) if isinstance(c, CodeType) else _constant(c) for c in code.co_consts]
+    return (code.co_code, code.co_names, inner)
+
+
+def _constant(value: object) -> str:
+    # The order of a set is another one in each process.
+    return repr(sorted(map(repr, value)) if isinstance(value, frozenset) else value)
+
+
 def type_name(cls: type) -> str:
     """Return ``module:QualifiedName`` of a class."""
     return f"{cls.__module__}:{cls.__qualname__}"
@@ -182,16 +218,16 @@ def load_object(name: str) -> Any:
 
 
 def _load_module(name: str) -> Any:
-    with _on_path(Path.cwd()):
-        try:
-            return importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            if error.name is not None and (name + ".").startswith(error.name + "."):
-                raise PlanError(
-                    f"There is no module {name!r} to import from {Path.cwd()}. For a file, give "
-                    "its path, ending in .py."
-                ) from error
-            raise
+    _import_from(Path.cwd())
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name + ".").startswith(error.name + "."):
+            raise PlanError(
+                f"There is no module {name!r} to import from {Path.cwd()}. For a file, give its "
+                "path, ending in .py."
+            ) from error
+        raise
 
 
 def _load_file(path: Path) -> Any:
@@ -203,20 +239,18 @@ def _load_file(path: Path) -> Any:
     if not path.is_file() or spec is None or spec.loader is None:
         raise PlanError(f"There is no file {path} (from {Path.cwd()}).")
     module = importlib.util.module_from_spec(spec)
-    with _on_path(path.resolve().parent):
-        sys.modules[name] = module
-        try:
-            spec.loader.exec_module(module)
-        except BaseException:
-            del sys.modules[name]
-            raise
+    _import_from(path.resolve().parent)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
     cloudpickle.register_pickle_by_value(module)
     return module
 
 
-@contextmanager
-def _on_path(folder: Path) -> Iterator[None]:
+def _import_from(folder: Path) -> None:
     """Let modules be imported from a folder, from now on: what imports late needs it, too."""
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
-    yield

@@ -196,15 +196,18 @@ class Plan:
         known["space"] = json.dumps(facts["space"], separators=(",", ":"))
         return Plan(**known)
 
+    @property
+    def cohort_sizes(self) -> tuple[int, ...]:
+        """How many trials the cohorts have, in order, when there are enough; the last repeats."""
+        if self.rounds.cohort is not None:
+            return tuple(self.rounds.cohort)  # type: ignore[arg-type]
+        if not self.adaptive:
+            return (self.n_trials,)
+        return (1,) if self.simple else ADAPTIVE_COHORTS
+
     def cohort_size(self, cohort: int) -> int:
         """Return how many trials a cohort has when there are enough for it."""
-        sizes = self.rounds.cohort
-        if sizes is not None:
-            sizes = tuple(sizes)  # type: ignore[arg-type]
-        elif not self.adaptive:
-            return self.n_trials
-        else:
-            sizes = (1,) if self.simple else ADAPTIVE_COHORTS
+        sizes = self.cohort_sizes
         return sizes[min(cohort, len(sizes) - 1)]
 
 

@@ -8,11 +8,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
 
 from letstune.checkpoints import Checkpoint, fetched
-from letstune.errors import CheckpointNotKeptError, MissingPackageError, TrialNotFoundError
+from letstune.errors import (
+    CheckpointError,
+    CheckpointNotKeptError,
+    MissingPackageError,
+    TrialNotFoundError,
+)
 from letstune.journal import Journal
+from letstune.recorded import ParamsLike
 from letstune.records import EpochFinished, Plan, TrialFailed, rank_key
 from letstune.state import State, TrialState
 from letstune.stores import Store
@@ -22,7 +28,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
-SHOWN = 10
+P = TypeVar("P", bound=ParamsLike)
+SHOWN: Final = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +81,7 @@ class Epoch:
         return f"Epoch(epoch={self.epoch}, metric_value={self.metric_value!r})"
 
 
-class Trial:
+class Trial(Generic[P]):
     """A trial: params and what came of them.
 
     Attributes:
@@ -94,9 +101,10 @@ class Trial:
         self.status = state.status
 
     @cached_property
-    def params(self) -> Any:
-        """Its params, as the `Params` class that was tuned, or a `RecordedParams`."""
-        return self._run.decode(self._state.params)
+    def params(self) -> P:
+        """Its params, of the `Params` class that was tuned; from `load`, a `RecordedParams`."""
+        params: P = self._run.decode(self._state.params)
+        return params
 
     @cached_property
     def epochs(self) -> tuple[Epoch, ...]:
@@ -174,21 +182,32 @@ class _Run:
 
     def checkpoint(self, trial_id: int, epoch: int) -> Checkpoint:
         what = f"{self.path}: the checkpoint of epoch {epoch} of trial {trial_id}"
+        if epoch < 0:
+            what = f"{self.path}: the checkpoint of trial {trial_id}"
         stored = self.state.trials[trial_id].kept.get(epoch)
-        if stored is not None:
-            return fetched(self.store(), stored, what)
 
-        def missing() -> Path:
-            raise CheckpointNotKeptError(f"{what} {self._why_not(trial_id, epoch)}")
+        def folder() -> Path:
+            if stored is None:
+                raise CheckpointNotKeptError(f"{what} {self._why_not(trial_id, epoch)}")
+            try:
+                return fetched(self.store(), stored, what)
+            except CheckpointError as error:
+                if self._deleted(trial_id, epoch) is None:
+                    raise
+                # The run has gone on since these results were read.
+                raise CheckpointNotKeptError(f"{what} {self._why_not(trial_id, epoch)}") from error
 
-        return Checkpoint(missing)
+        return Checkpoint(folder)
 
-    def _why_not(self, trial_id: int, epoch: int) -> str:
+    def _deleted(self, trial_id: int, epoch: int) -> str | None:
         journal = Journal(self.path)
         try:
-            why = journal.deletions().get((trial_id, epoch))
+            return journal.deletions().get((trial_id, epoch))
         finally:
             journal.close()
+
+    def _why_not(self, trial_id: int, epoch: int) -> str:
+        why = self._deleted(trial_id, epoch)
         if why is None:
             return "was never there: the trial has no such epoch, or its save() wrote nothing."
         if why == "missing":
@@ -200,7 +219,7 @@ class _Run:
         )
 
 
-class TuningResults(Sequence[Trial]):
+class TuningResults(Sequence[Trial[P]]):
     """The trials of a run, best first; failed ones are last.
 
     Equal metric values are ranked by trial id. ``results[0]`` is the winner.
@@ -208,7 +227,9 @@ class TuningResults(Sequence[Trial]):
 
     def __init__(self, run: _Run) -> None:
         self._run = run
-        trials = [Trial(run, number, state) for number, state in enumerate(run.state.trials)]
+        trials: list[Trial[P]] = [
+            Trial(run, number, state) for number, state in enumerate(run.state.trials)
+        ]
         trials.sort(
             key=lambda t: (t.status == "failed", rank_key(t._state.best, t.trial_id)),
         )
@@ -230,7 +251,7 @@ class TuningResults(Sequence[Trial]):
         return self._run.state.finished
 
     @property
-    def best(self) -> Trial:
+    def best(self) -> Trial[P]:
         """The winner, the same as ``results[0]``.
 
         Raises:
@@ -256,7 +277,7 @@ class TuningResults(Sequence[Trial]):
             for failure in self._run.failures()
         ]
 
-    def trial(self, trial_id: int) -> Trial:
+    def trial(self, trial_id: int) -> Trial[P]:
         """Return the trial of that id.
 
         Raises:
@@ -270,12 +291,12 @@ class TuningResults(Sequence[Trial]):
         )
 
     @overload
-    def __getitem__(self, index: int) -> Trial: ...
+    def __getitem__(self, index: int) -> Trial[P]: ...
 
     @overload
-    def __getitem__(self, index: slice) -> list[Trial]: ...
+    def __getitem__(self, index: slice) -> list[Trial[P]]: ...
 
-    def __getitem__(self, index: int | slice) -> Trial | list[Trial]:
+    def __getitem__(self, index: int | slice) -> Trial[P] | list[Trial[P]]:
         return self._trials[index]
 
     def __len__(self) -> int:

@@ -149,15 +149,13 @@ def on_podium(state: State, number: int) -> bool:
 def planned_epochs(plan: Plan, state: State) -> float:
     """Return how much training the plan takes in all, in epochs (or seconds, for timed rounds)."""
     lengths = [b - a for a, b in zip((0, *state.limits), state.limits, strict=False)]
-    total, left, cohort, size, before = 0.0, state.n_trials, 0, 0, 0.0
-    while left > 0:
-        last, size = size, min(plan.cohort_size(cohort), left)
-        if size == last:  # many of the same size: all but the last of them at once
-            total += before * (left // size)
-            left %= size
-        else:
-            before = sum(q * n for q, n in zip(plan.rounds.quotas(size), lengths, strict=True))
-            total += before
-            left -= size
-        cohort += 1
-    return total
+
+    def planned(size: int) -> float:
+        return sum(q * n for q, n in zip(plan.rounds.quotas(size), lengths, strict=True))
+
+    total, left = 0.0, state.n_trials
+    *sizes, repeated = plan.cohort_sizes
+    for size in sizes:
+        total += planned(min(size, left))
+        left -= min(size, left)
+    return total + planned(repeated) * (left // repeated) + planned(left % repeated)

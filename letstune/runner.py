@@ -8,20 +8,20 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Protocol
 
-from letstune.errors import Interrupted, TrainerError
+from letstune.errors import Interrupted, JournalError, TrainerError
 from letstune.executors import Delivery, Executor
 from letstune.journal import Journal
 from letstune.params import Space
 from letstune.records import (
     CheckpointDeleted,
     Event,
-    Plan,
     SpaceExhausted,
     TaskEnded,
     TrialFailed,
@@ -39,6 +39,9 @@ class Observer(Protocol):
     def recorded(self, events: Sequence[Event], state: State) -> None:
         """See what is new."""
 
+    def tell(self, line: str) -> None:
+        """Tell a person something."""
+
 
 @dataclass(kw_only=True)
 class Runner:
@@ -47,14 +50,13 @@ class Runner:
     ``token`` names this process in attempts, so that no checkpoint's name is ever used again.
     """
 
-    plan: Plan
     state: State
     journal: Journal
     space: Space
     sampler: Sampler
     store: Store
     executor: Executor
-    observer: Observer
+    observer: Observer | None
     token: str
     passthrough_errors: bool = False
     _running: dict[int, str] = field(default_factory=dict)
@@ -73,34 +75,44 @@ class Runner:
                 journal cannot be written.
             Exception: a trainer raised it, and ``passthrough_errors`` is set.
         """
-        ended = "error"
         try:
             with _interruptible() as interrupted:
-                self._let_go()
-                while not interrupted() and self._start_tasks():
-                    for delivery in self.executor.deliveries():
-                        self._take(delivery)
-                self._record(())  # what was let go last
+                self._train(interrupted)
             if not self.state.finished:
-                ended = "interrupted"
                 raise Interrupted(str(self.journal.path))
-            ended = "finished"
-        except KeyboardInterrupt:
-            ended = "interrupted"
+        except BaseException as error:
+            stopped = isinstance(error, Interrupted | KeyboardInterrupt)
+            # If not even this can be written, the error that is on its way says why; and a
+            # session without an end is what every crash leaves.
+            with suppress(JournalError):
+                self.journal.end_session("interrupted" if stopped else "error")
             raise
+        else:
+            self.journal.end_session("finished")
         finally:
             self.executor.close()
-            self.journal.end_session(ended)
+
+    def _train(self, interrupted: Callable[[], bool]) -> None:
+        stopping = False
+        self._let_go()
+        while self._running if stopping else self._start_tasks():
+            errors = [error for d in self.executor.deliveries() if (error := self._take(d))]
+            if errors and self.passthrough_errors:
+                raise errors[0]
+            if interrupted() and not stopping:
+                stopping = True
+                self.executor.stop()
+        self._record(())  # what was let go last
 
     def _start_tasks(self) -> bool:
         """Keep the executor busy; tell whether it is."""
         slots = self.executor.slots - len(self._running)
         if not slots:
             return True
-        tasks = next_tasks(self.plan, self.state, self._running, slots)
-        while len(tasks) < slots and (proposal := next_proposal(self.plan, self.state)):
+        tasks = next_tasks(self.state.plan, self.state, self._running, slots)
+        while len(tasks) < slots and (proposal := next_proposal(self.state.plan, self.state)):
             self._propose(proposal)
-            tasks = next_tasks(self.plan, self.state, self._running, slots)
+            tasks = next_tasks(self.state.plan, self.state, self._running, slots)
         for task in tasks:
             self._started += 1
             attempt = f"{self.token}-{self._started}"
@@ -117,7 +129,7 @@ class Runner:
         fresh: list[str] = []
         for trial in range(proposal.first, proposal.first + proposal.size):
             params = propose_distinct(
-                self.sampler, self.space, history, self.plan.seed, trial, self._taken
+                self.sampler, self.space, history, self.state.plan.seed, trial, self._taken
             )
             if params is None:
                 events.insert(0, SpaceExhausted(trial))
@@ -125,18 +137,18 @@ class Runner:
             text = params.to_json()
             self._taken.add(text)
             fresh.append(text)
-            events.append(TrialProposed(trial, text, self.plan.sampler["name"]))
-            if self.plan.adaptive:
+            events.append(TrialProposed(trial, text, self.state.plan.sampler["name"]))
+            if self.state.plan.adaptive:
                 history.append(Observation(trial, params, "pending"))
         self._record(events)
         if events and isinstance(events[0], SpaceExhausted):
             # There are fewer trials than the state took for granted: fold it anew.
-            self.plan, self.state = self.journal.load()
+            self.state = self.journal.load()[1]
             self._let_go()
 
     def _history(self, cohort: int) -> list[Observation]:
         history = []
-        for sight in visible(self.plan, self.state, cohort):
+        for sight in visible(self.state.plan, self.state, cohort):
             seen = self._seen.get(sight.trial)
             if seen is None or (seen.status, len(seen.values)) != (sight.status, sight.epochs):
                 params = self.space.decode(self.state.trials[sight.trial].params)
@@ -154,18 +166,17 @@ class Runner:
             history.append(seen)
         return history
 
-    def _take(self, delivery: Delivery) -> None:
+    def _take(self, delivery: Delivery) -> BaseException | None:
+        """Record a delivery; return the error of the trial that failed, if one did."""
         if self._running.get(delivery.trial) != delivery.attempt:
-            return  # stale: from a worker that was given up
+            return None  # stale: from a worker that was given up
         events = [event for event in delivery.events if not isinstance(event, TaskEnded)]
         if len(events) < len(delivery.events):
             del self._running[delivery.trial]
         if events:
             self._record(events)
-        if self.passthrough_errors:
-            for event in events:
-                if isinstance(event, TrialFailed):
-                    raise delivery.error or TrainerError(event.traceback)
+        failures = [event for event in events if isinstance(event, TrialFailed)]
+        return (delivery.error or TrainerError(failures[0].traceback)) if failures else None
 
     def _record(self, events: Sequence[Event]) -> None:
         """Make events true: journal first, then state, then whoever wants to know.
@@ -179,14 +190,32 @@ class Runner:
         for deletion in due:
             stored = self.state.trials[deletion.trial].kept[deletion.epoch]
             self.state.apply(deletion)
-            self.store.delete(stored.uri)
+            self._delete(stored.uri)
         for event in events:
             self.state.apply(event)
         self._let_go()
-        self.observer.recorded(events, self.state)
+        self._observe(lambda observer: observer.recorded(events, self.state))
+
+    def _delete(self, uri: str) -> None:
+        try:
+            self.store.delete(uri)
+        except Exception as error:  # noqa: BLE001 (whatever a store may raise)
+            # Nothing points to it any more, so the run can do without its being gone.
+            line = f"Checkpoint {uri} cannot be deleted: {error}. `letstune check --fix` will."
+            self._observe(lambda observer: observer.tell(line))
+
+    def _observe(self, call: Callable[[Observer], None]) -> None:
+        """Let the observer know. It can never change a run: one that fails is not called again."""
+        if self.observer is None:
+            return
+        try:
+            call(self.observer)
+        except Exception as error:  # noqa: BLE001 (whatever an observer may raise)
+            self.observer = None
+            warnings.warn(f"The progress display failed: {error!r}. The run goes on.", stacklevel=2)
 
     def _let_go(self) -> None:
-        self._due = useless(self.plan, self.state)
+        self._due = useless(self.state.plan, self.state)
         self.state.changed.clear()
 
 
@@ -202,13 +231,21 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
         return
     count = 0
 
+    owner = os.getpid()
+
     def handle(signum: int, frame: FrameType | None) -> None:
         nonlocal count
+        if os.getpid() != owner:  # a process that the trainer forked, and that is not ours
+            if signum == signal.SIGTERM:
+                signal.signal(signum, signal.SIG_DFL)
+                os.kill(os.getpid(), signum)
+            return
         count += 1
         if count > 1:
             raise KeyboardInterrupt
         # Not print(): a handler may come in the middle of another one.
-        os.write(2, b"\nletstune: finishing the epoch in flight; once more to stop at once.\n")
+        with suppress(OSError):  # of a terminal that is gone
+            os.write(2, b"\nletstune: finishing the epoch in flight; once more to stop at once.\n")
 
     previous = {which: signal.signal(which, handle) for which in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -48,7 +48,7 @@ class Sampler(ABC):
         adaptive: whether it looks at the history. A sampler that does not can have all its
             trials proposed at once.
 
-    >>> class Middle(Sampler):
+    >>> class Draw(Sampler):
     ...     def propose(self, space, history, rng, trial):
     ...         return space.build(lambda path, distribution: distribution.sample(rng))
     """
@@ -149,8 +149,9 @@ def propose_distinct(
     """Return a trial's params, other than those taken; None if there are no others.
 
     A sampler that repeats itself is asked again with fresh randomness. What it cannot find then
-    is taken from the space point by point, from a random one on. A space whose size is unknown,
-    that of a class with its own ``get_random_params``, counts as exhausted then.
+    is drawn from the space at random, or, if that is finite, taken point by point from a random
+    one on. A space whose size is unknown, because a class has its own ``get_random_params``,
+    counts as exhausted then.
 
     Args:
         sampler: who is asked.
@@ -173,11 +174,10 @@ def propose_distinct(
             )
         if params.to_json() not in taken:
             return params
-    if space.size is None:
-        return None
-    start = int(generator(seed, Purpose.PROPOSE, trial, ATTEMPTS).integers(space.size))
-    for i in range(space.size):
-        params = space.point((start + i) % space.size)
+    rng = generator(seed, Purpose.PROPOSE, trial, ATTEMPTS)
+    start = 0 if space.size is None else int(rng.integers(space.size))
+    for i in range(space.size or ATTEMPTS):
+        params = space.point((start + i) % space.size) if space.size else space.sample(rng)
         if params.to_json() not in taken:
             return params
     return None

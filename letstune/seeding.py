@@ -72,6 +72,11 @@ def seed_globals(seed: int) -> None:
         tensorflow.random.set_seed(seed)
 
 
+def frameworks() -> set[str]:
+    """Return which frameworks are imported, and so are seeded by `seed_globals`."""
+    return {"tensorflow", "torch"} & sys.modules.keys()
+
+
 def fresh_seed() -> int:
     """Return a seed for a new run that was given none, from the operating system."""
     return random.SystemRandom().randrange(2**31)

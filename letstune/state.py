@@ -103,7 +103,7 @@ class State:
             with round k.
         exhausted: how many different params there are, once that is known to be too few.
         ready: of each round, the trials to be trained in it, those in training included.
-        leader: the best metric value so far, and whose it is.
+        leader: the best metric value so far of a trial that has not failed, and whose it is.
         podium: the best settled trials, whose best epochs are kept.
         changed: the trials whose checkpoints may be of no more use.
     """
@@ -167,6 +167,8 @@ class State:
             case TrialStopped() | TrialFailed():
                 self._trial(event)
                 self._move_on(event.trial)
+                if event.trial == self.leader[1] and isinstance(event, TrialFailed):
+                    self._find_leader()
             case CheckpointDeleted():
                 self.trials[event.trial].kept.pop(event.epoch, None)
             case SpaceExhausted():
@@ -192,25 +194,30 @@ class State:
                     f"Epoch {epoch} of trial {number} is recorded out of order. {_TAMPERED}"
                 )
             fold(number, trials[number], value, seconds)
-        for number, trial in enumerate(trials):
+        for trial in trials:
             if trial.epochs:
                 trial.status = "trained"
                 self.total_epochs += trial.epochs
                 self.total_seconds += trial.seconds
-                if trial.best > self.leader[0]:
-                    self.leader = (trial.best, number)
         for end in ends:
             self.apply(end)
         for number, epoch, stored in kept:
             trials[number].kept[epoch] = stored
         # A trial that had settled may have gone on, in the part of the run before the plan grew,
         # so only now is it known what the settled ones are worth.
+        self._find_leader()
         self.podium.clear()
         for number, trial in enumerate(trials):
             if trial.settled:
                 self._stand(number, trial)
             if trial.kept:
                 self.changed[number] = None
+
+    def _find_leader(self) -> None:
+        self.leader = (NO_VALUE, -1)
+        for number, trial in enumerate(self.trials):
+            if trial.best > self.leader[0] and trial.status != "failed":
+                self.leader = (trial.best, number)
 
     def _trial(self, event: EpochFinished | TrialStopped | TrialFailed) -> TrialState:
         if not 0 <= event.trial < len(self.trials):

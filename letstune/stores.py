@@ -7,9 +7,11 @@ the only pointer, and what has none is what a crash left behind.
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 import shutil
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,13 +24,17 @@ _JOINT: Final = "--"
 
 
 class Store(ABC):
-    """Keeps folders under names that are never used again: four verbs.
+    """Keeps folders under names that are never used again: four verbs."""
 
-    Attributes:
-        staging: a folder from which `put` can move rather than copy; None if there is none.
-    """
+    def stage(self, name: str) -> Path:
+        """Return an empty folder to be filled for `put`, the same for the same name.
 
-    staging: Path | None = None
+        By default in the system's folder for temporary files; a store on this machine does better
+        with a folder from which `put` can move rather than copy.
+        """
+        folder = temporary() / name
+        folder.mkdir(exist_ok=True)
+        return folder
 
     @abstractmethod
     def put(self, name: str, folder: Path) -> str:
@@ -70,20 +76,31 @@ class DirectoryStore(Store):
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.staging: Path = root / _STAGING
+        self._staging = root / _STAGING
+
+    def stage(self, name: str) -> Path:
+        """Return a folder on the same disk; see `Store.stage`."""
+        folder = self._staging / name
+        try:
+            folder.mkdir(exist_ok=True)
+        except FileNotFoundError:
+            _make_durably(self._staging)
+            folder.mkdir(exist_ok=True)
+        return folder
 
     def put(self, name: str, folder: Path) -> str:
         """Move the folder into place; see `Store.put`."""
         if not re.fullmatch(r"\w[\w.]*(-[\w.]+)*", name):
             raise CheckpointError(f"{name!r} is no name for a checkpoint in {self.root}.")
-        self._make_root()
-        if folder.parent != self.staging:  # perhaps on another disk: then it cannot be moved
-            copy = Path(shutil.copytree(folder, self.staging / name, symlinks=True))
-            try:
-                return self._move(name, copy)
-            finally:
-                shutil.rmtree(copy, ignore_errors=True)
-        return self._move(name, folder)
+        if folder.parent == self._staging:
+            return self._move(name, folder)
+        # Perhaps on another disk: then it cannot be moved.
+        copy = self.stage(name)
+        try:
+            shutil.copytree(folder, copy, symlinks=True, dirs_exist_ok=True)
+            return self._move(name, copy)
+        finally:
+            shutil.rmtree(copy, ignore_errors=True)
 
     def _move(self, name: str, folder: Path) -> str:
         with os.scandir(folder) as entries:
@@ -136,10 +153,25 @@ class DirectoryStore(Store):
             raise CheckpointError(f"{uri!r} is no checkpoint of {self.root}.")
         return self.root / uri
 
-    def _make_root(self) -> None:
-        if not self.root.is_dir():
-            self.root.mkdir(parents=True)
-            _sync(self.root.parent)
+
+def _make_durably(folder: Path) -> None:
+    """Make a folder and those above it, the name of each synced."""
+    if not folder.is_dir():
+        _make_durably(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync(folder.parent)
+
+
+_temporary_folder: Path | None = None
+
+
+def temporary() -> Path:
+    """Return a folder that is removed when the program ends."""
+    global _temporary_folder
+    if _temporary_folder is None:
+        _temporary_folder = Path(tempfile.mkdtemp(prefix="letstune-"))
+        atexit.register(shutil.rmtree, _temporary_folder, ignore_errors=True)
+    return _temporary_folder
 
 
 def _sync(path: str | os.PathLike[str]) -> None:

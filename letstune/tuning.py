@@ -5,7 +5,6 @@ There is one path. `tune` makes an empty journal if there is none; from there on
 
 from __future__ import annotations
 
-import hashlib
 import os
 import secrets
 import shlex
@@ -14,11 +13,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
+from enum import Enum
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from letstune import pickling
+from letstune._version import __version__
 from letstune.arguments import (
     RoundsLike,
     SamplerLike,
@@ -52,15 +53,23 @@ from letstune.samplers import Sampler, make_sampler
 from letstune.seeding import fresh_seed
 from letstune.state import State
 from letstune.stores import DirectoryStore, Store
-from letstune.trainer import SimpleTrainer, Trainer, check_trainer, params_class
+from letstune.trainer import P, SimpleTrainer, Trainer, check_trainer, params_class
 from letstune.worker import Worker
 
 RUNS: Final = "letstune-runs"
-_RECORDED: Final[Any] = type("_Recorded", (), {"__repr__": lambda self: "<recorded>"})()
+
+
+class _Recorded(Enum):
+    """What ``dataset`` is when it is not given; None is a dataset like any other."""
+
+    RECORDED = "<recorded>"
+
+    def __repr__(self) -> str:
+        return self.value
 
 
 def tune(
-    trainer: Trainer[Any],
+    trainer: Trainer[P],
     n_trials: int,
     *,
     dataset: object = None,
@@ -74,7 +83,7 @@ def tune(
     keep_checkpoints: int | Literal["all"] = 10,
     passthrough_errors: bool = False,
     progress: bool | None = None,
-) -> TuningResults:
+) -> TuningResults[P]:
     """Tune a trainer's params, and return its trials, best first.
 
     With a journal that exists, the run goes on where it stopped, however it stopped; one that is
@@ -147,7 +156,7 @@ def tune(
         space=space.to_json(),
         sampler=describe_sampler(sampler),
         adaptive=chosen.adaptive,
-        store=describe_store(store),
+        store=describe_store(store, path),
         lag=0 if lag is None else at_least(0, "lag", lag),
         keep_checkpoints=how_many_kept(keep_checkpoints),
         trainer=pickling.type_name(type(trainer)),
@@ -160,10 +169,9 @@ def tune(
         pickles.append(pickling.dump("store", store))
     make_folder(path)
     with JournalLock(path, now()):
-        if path.exists():
-            note = ""
-        else:
-            create(path, plan.to_facts() | {"versions": _versions()}, pickles)
+        exists = path.exists()
+        if not exists:
+            create(path, plan.to_facts() | {"versions": _versions(trainer)}, pickles)
         if journal is None:
             print(f"letstune: {path}; resume with: {_command(path)}", file=sys.stderr, flush=True)
         with closing(Journal(path, write=True)) as opened:
@@ -174,6 +182,8 @@ def tune(
                 seed=recorded.seed if seed is None else plan.seed,
                 lag=recorded.lag if lag is None else plan.lag,
             )
+            if exists:
+                note = _compare_dataset(opened, kept_dataset)
             return _run(
                 opened,
                 _agree(opened, state, plan, {}, [kept]),
@@ -192,12 +202,12 @@ def resume(
     *,
     n_trials: int | None = None,
     rounds: RoundsLike | None = None,
-    trainer: Trainer[Any] | None = None,
-    dataset: object = _RECORDED,
+    trainer: Trainer[P] | None = None,
+    dataset: object = _Recorded.RECORDED,
     workers: int | None = None,
     passthrough_errors: bool = False,
     progress: bool | None = None,
-) -> TuningResults:
+) -> TuningResults[P]:
     """Go on with a run where it stopped, and return its trials, best first.
 
     The journal is enough: it holds the trainer and the dataset.
@@ -242,7 +252,7 @@ def resume(
         note = ""
         if state.finished and plan == recorded:
             dataset = None  # nobody is going to load it
-        elif dataset is _RECORDED:
+        elif dataset is _Recorded.RECORDED:
             dataset = _restore_dataset(opened, recorded)
         else:
             kept_dataset, note = _keep_dataset(dataset)
@@ -267,7 +277,7 @@ def resume(
         )
 
 
-def load(journal: str | os.PathLike[str]) -> TuningResults:
+def load(journal: str | os.PathLike[str]) -> TuningResults[RecordedParams]:
     """Return the trials of a run, best first, without touching it; it may be running.
 
     Nothing is unpickled: params are read-only values with attribute access and ``to_dict()``.
@@ -293,7 +303,7 @@ def open_store(path: Path, plan: Plan) -> Store:
     if plan.store["name"] == "directory":
         base, run = plan.store["options"]["path"], plan.store["options"]["run"]
         if base is not None:
-            return DirectoryStore(Path(base) / run)
+            return DirectoryStore(path.parent / base / run)
         # Of its own for each journal: "run" and "run.db" must not share one.
         stem = path.name.removesuffix(".db")
         joint = "." if path.name.endswith(".db") else "-"
@@ -315,18 +325,19 @@ def _run(
     note: str,
     passthrough_errors: bool,
     progress: bool | None,
-) -> TuningResults:
+) -> TuningResults[Any]:
     """Go on with the journal's plan. The caller holds the lock."""
     path, plan = journal.path, state.plan
     store = store or open_store(path, plan)
     params_cls = params_class(trainer)
     token = secrets.token_hex(4)
-    worker = Worker(partial(pickling.clone, trainer), dataset, params_cls, plan.seed, store, token)
+    worker = Worker(
+        partial(pickling.clone, trainer), dataset, params_cls, plan.metric, plan.seed, store, token
+    )
     shown = Progress(state, show=progress is not False)
     if note:
         shown.tell(note)
     runner = Runner(
-        plan=plan,
         state=state,
         journal=journal,
         space=params_cls.space(),
@@ -354,7 +365,7 @@ def _run(
 
 def _results(
     path: Path, plan: Plan, state: State, space: Space, store: Store | None
-) -> TuningResults:
+) -> TuningResults[Any]:
     def decode(text: str) -> Params | RecordedParams:
         params: Params | RecordedParams = space.decode(text)
         return params
@@ -392,6 +403,8 @@ def _agree(
     facts = dict(facts)
     if plan.n_trials != recorded.n_trials:
         facts["n_trials"] = plan.n_trials
+        if state.exhausted:
+            facts["exhausted"] = None  # look again: of some spaces it is only likely
     if plan.rounds != recorded.rounds:
         facts["rounds"] = plan.rounds.to_dict()
     new = [] if state.finished and not facts else [p for p in pickles if _is_new(journal, p)]
@@ -401,8 +414,9 @@ def _agree(
 
 
 def _is_new(journal: Journal, kept: Pickle) -> bool:
-    before = journal.pickle(kept.name)
-    fingerprint = kept.about.get("fingerprint")
+    if journal.pickle_sha256(kept.name) == kept.sha256:
+        return False
+    before, fingerprint = journal.pickle(kept.name), kept.about.get("fingerprint")
     return before is None or fingerprint is None or fingerprint != before.about.get("fingerprint")
 
 
@@ -424,7 +438,7 @@ def _command(path: Path) -> str:
 
 def _keep_trainer(trainer: Trainer[Any]) -> Pickle:
     kept = pickling.dump("trainer", trainer)
-    return replace(kept, about={**kept.about, "fingerprint": _fingerprint(trainer)})
+    return replace(kept, about={**kept.about, "fingerprint": pickling.fingerprint(trainer)})
 
 
 def _keep_dataset(dataset: object) -> tuple[Pickle | None, str]:
@@ -442,51 +456,48 @@ def _keep_dataset(dataset: object) -> tuple[Pickle | None, str]:
     )
 
 
+def _compare_dataset(journal: Journal, given: Pickle | None) -> str:
+    """Return a note if a dataset is not the one that is kept, byte for byte.
+
+    No error: the same data may be pickled in different ways.
+    """
+    if given is None or journal.pickle_sha256("dataset") in (None, given.sha256):
+        return ""
+    return (
+        "letstune: the dataset is pickled differently from the one with which the run was started; "
+        "if it is not the same data, give another journal."
+    )
+
+
 def _restore(journal: Journal, name: str, help_with: str) -> Any:
     kept = journal.pickle(name)
     if kept is None:
-        raise PlanError(f"{journal.path}: there is no {name} in it; {help_with}")
+        raise PickleError(f"{journal.path}: there is no {name} in it; {help_with}")
     return pickling.load(kept, journal.path, help_with)
 
 
 def _restore_dataset(journal: Journal, plan: Plan) -> Any:
     if not plan.dataset["kept"]:
-        raise PlanError(
+        raise PickleError(
             f"{journal.path}: its dataset, a {plan.dataset['type']}, was not kept. Give it: "
             "letstune.resume(journal, dataset=...), or run the script again that started the run."
         )
     return _restore(journal, "dataset", "give it: dataset=..., --dataset TEXT.")
 
 
-def _fingerprint(trainer: object) -> str:
-    """Return what changes when the code of a trainer of a script changes, or its fields.
-
-    Not the pickle itself: cloudpickle may write the same class in different ways.
-    """
-    import cloudpickle
-
-    module = sys.modules.get(type(trainer).__module__)
-    source = b""
-    by_value = type(trainer).__module__ in {
-        "__main__",
-        *cloudpickle.list_registry_pickle_by_value(),
-    }
-    file = getattr(module, "__file__", None)
-    if by_value and file is not None and Path(file).is_file():
-        source = Path(file).read_bytes()
-    fields = cloudpickle.dumps(vars(trainer))
-    return hashlib.sha256(source + fields).hexdigest()
-
-
-def _versions() -> dict[str, str]:
+def _versions(trainer: object) -> dict[str, str]:
+    """Return the versions of Python, of letstune, and of what the trainer's module imports."""
     import platform
 
     import numpy
 
-    from letstune._version import __version__
-
-    return {
-        "letstune": __version__,
-        "python": platform.python_version(),
-        "numpy": numpy.__version__,
-    }
+    found = {"letstune": __version__, "python": platform.python_version()}
+    found["numpy"] = numpy.__version__
+    module = sys.modules.get(type(trainer).__module__)
+    for value in vars(module).values() if module else ():
+        name = str(getattr(value, "__module__", None) or getattr(value, "__name__", ""))
+        package = sys.modules.get(name.split(".")[0])
+        version = vars(package).get("__version__") if package else None
+        if package is not None and package is not module and isinstance(version, str):
+            found[package.__name__] = version
+    return dict(sorted(found.items()))

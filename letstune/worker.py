@@ -6,6 +6,7 @@ import errno
 import tempfile
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
@@ -23,9 +24,12 @@ from letstune.records import (
     TrialFailed,
     TrialStopped,
 )
-from letstune.seeding import Purpose
+from letstune.seeding import Purpose, frameworks
 from letstune.stores import Store
 from letstune.trainer import SimpleTrainer, Trainer, begin, metric_values
+
+Outcome = tuple[list[Event | TaskEnded], BaseException | None]
+"""What is to be recorded together, and the exception behind it, if it is a failure."""
 
 
 class Worker:
@@ -35,6 +39,7 @@ class Worker:
         make_trainer: returns a new clone of the trainer.
         dataset: for its `load_dataset`, which is called when the first task comes.
         params_cls: the class of the params.
+        metric: the plan's.
         seed: the run's.
         store: for checkpoints.
         token: names this worker; no other one, of any run, has the same.
@@ -45,6 +50,7 @@ class Worker:
         make_trainer: Callable[[], Trainer[Any]],
         dataset: object,
         params_cls: type[Params],
+        metric: str,
         seed: int,
         store: Store,
         token: str,
@@ -55,16 +61,15 @@ class Worker:
         self._seed = seed
         self._store = store
         self._keeper = Keeper(store, token)
+        self._metric = metric
         self._trainer: Trainer[Any] | None = None
-        self._metric = ""
         self._model: Any = None
-        self.error: Exception | None = None
-        """The exception behind the latest `TrialFailed`."""
 
-    def train(self, task: Task) -> Iterator[list[Event | TaskEnded]]:
+    def train(self, task: Task) -> Iterator[Outcome]:
         """Train a task, yielding what is to be recorded together, as it comes about.
 
-        An epoch goes on only after what was yielded for the one before is recorded.
+        With it comes the exception behind a `TrialFailed`, or None. An epoch goes on only after
+        what was yielded for the one before is recorded.
 
         Raises:
             LetstuneError: the trainer returned what it must not, or a checkpoint is missing or
@@ -77,14 +82,14 @@ class Worker:
         at = task.epochs
         try:
             for events in self._epochs(task):
-                yield events
+                yield events, None
                 at += 1
         except _RaisedError as raised:
-            self.error = raised.error
             message = "".join(traceback.format_exception_only(raised.error)).strip()
             told = "".join(traceback.format_exception(raised.error))
-            yield [TrialFailed(task.trial, at, "raised", _utf8(message), _utf8(told))]
-        yield [TaskEnded(task.trial)]
+            failed = TrialFailed(task.trial, at, "raised", _utf8(message), _utf8(told))
+            yield [failed], raised.error
+        yield [TaskEnded(task.trial)], None
 
     def _load_dataset(self) -> None:
         trainer = self._make_trainer()
@@ -97,7 +102,8 @@ class Worker:
                 "Nothing is lost: resume when it is mended."
             )
             raise
-        self._trainer, self._metric = trainer, trainer.metric
+        self._trainer = trainer
+        self._seeded = frameworks()
         self._model = _OneEpoch(trainer) if isinstance(trainer, SimpleTrainer) else trainer
 
     def _begin(self, purpose: Purpose, trial: int, epoch: int) -> Any:
@@ -113,6 +119,7 @@ class Worker:
             self._start(task)
             while (seconds if task.timed else epoch) < task.limit:
                 finished, *stopped = self._epoch(number, epoch, task.attempt)
+                self._warn_of_late_imports(number)
                 yield [finished, *stopped]
                 if stopped:
                     return
@@ -144,11 +151,20 @@ class Worker:
         seconds = time.perf_counter() - clock
         metric = self._metric
         values = metric_values(returned, metric, f"Training trial {number}, epoch {epoch},")
-        stored = self._keeper.save(
-            f"t{number:05}-e{epoch:05}-{attempt}", partial(_call, model.save)
-        )
+        stored = self._keeper.save(f"t{number:05}-e{epoch:05}-{attempt}", partial(_save, model))
         finished = EpochFinished(number, epoch, values[metric], values, started, seconds, stored)
         return (finished, *ends)
+
+    def _warn_of_late_imports(self, number: int) -> None:
+        if late := frameworks() - self._seeded:
+            self._seeded |= late
+            names = " and ".join(sorted(late))
+            warnings.warn(
+                f"{names} was first imported in the middle of trial {number}, too late to be "
+                "seeded for it; after a resume, the trial may come out differently. Import it at "
+                "the top of the trainer's module, or in load_dataset.",
+                stacklevel=2,
+            )
 
     def _start(self, task: Task) -> None:
         """Bring the model to where the task's next epoch begins."""
@@ -176,7 +192,7 @@ class Worker:
 class _RaisedError(Exception):
     """A trainer's method raised ``error``. What letstune itself raises is not wrapped in it."""
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: BaseException) -> None:
         super().__init__(error)
         self.error = error
 
@@ -194,13 +210,21 @@ def _call(method: Callable[..., Any], *args: object) -> Any:
         return method(*args)
     except (StopTraining, _ContractError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise CheckpointError(
                 f"The disk is full: {error}. Free some space and resume; all that was recorded is "
                 "safe."
             ) from error
         raise _RaisedError(error) from error
+
+
+def _save(model: Any, checkpoint: Checkpoint) -> None:
+    """Have a model saved. The epoch is trained, so it is too late to stop before it."""
+    try:
+        _call(model.save, checkpoint)
+    except StopTraining as stop:
+        raise _RaisedError(stop) from stop
 
 
 def _utf8(text: str) -> str:

@@ -214,7 +214,7 @@ def test_what_is_kept_is_fetched(
     stored = save(keeper, "t1", files)
     assert stored.size == sum(map(len, files.values()))
     assert in_all(fetch(store, stored, empty(tmp_path / "out"), "It")) == files
-    assert in_all(fetched(store, stored, "It").path) == files
+    assert in_all(fetched(store, stored, "It")) == files
 
 
 def damage(store: DirectoryStore, stored: Stored, how: str) -> None:

@@ -291,7 +291,7 @@ def test_a_dataset_that_cannot_be_kept_is_told_at_the_start(
     assert pickles(path) == ["trainer"]
 
     before = in_all(path.parent)
-    with pytest.raises(PlanError, match=r"dataset, a .*, was not kept. Give it"):
+    with pytest.raises(PickleError, match=r"dataset, a .*, was not kept. Give it"):
         letstune.resume(path, n_trials=3, progress=False)
     assert in_all(path.parent) == before
     letstune.resume(path, n_trials=3, dataset=dataset, progress=False)

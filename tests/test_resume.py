@@ -184,9 +184,7 @@ def test_interrupted_equals_uninterrupted(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(PLANS))
-def test_killed_at_every_single_boundary(
-    name: str, straight: Straight, tmp_path: Path
-) -> None:
+def test_killed_at_every_single_boundary(name: str, straight: Straight, tmp_path: Path) -> None:
     until = 0
     ended = False
     while not ended:

@@ -202,7 +202,9 @@ class TwiceWhileStoring(letstune.Store):
 
     def __init__(self, folder: Path) -> None:
         self.kept = DirectoryStore(folder)
-        self.staging = self.kept.staging
+
+    def stage(self, name: str) -> Path:
+        return self.kept.stage(name)
 
     def put(self, name: str, folder: Path) -> str:
         uri = self.kept.put(name, folder)

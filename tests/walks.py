@@ -89,9 +89,7 @@ class NearBest(Sampler):
 
     adaptive = True
 
-    def propose(
-        self, space: Any, history: Any, rng: np.random.Generator, trial: int
-    ) -> WalkParams:
+    def propose(self, space: Any, history: Any, rng: np.random.Generator, trial: int) -> WalkParams:
         seen: list[Observation] = [o for o in history if o.values]
         params = space.sample(rng)
         if seen:

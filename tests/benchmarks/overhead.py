@@ -10,6 +10,7 @@ noisy for all of them, and medians are printed. CPU time is user and system time
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import json
 import os
@@ -197,13 +198,15 @@ def build(folder: Path, n_trials: int, lengths: list[int], keep: float) -> int:
 
     trainer = make_trainer(False)
     type(trainer).load_dataset = _stop(StopHereError)
-    try:
+    with contextlib.suppress(StopHereError):
         letstune.tune(
-            trainer, n_trials, rounds=letstune.Rounds(lengths, keep), seed=1, progress=False,
+            trainer,
+            n_trials,
+            rounds=letstune.Rounds(lengths, keep),
+            seed=1,
+            progress=False,
             journal=folder / "run.db",
         )
-    except StopHereError:
-        pass
     journal = Journal(folder / "run.db", write=True)
     plan, state = journal.load()
     events: list[Any] = []
