@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -373,15 +374,20 @@ def _insert_plan(
 _INSERT_EPOCH: Final = "INSERT INTO epochs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?)"
 
 
-_STRICT_JSON: Final = json.JSONEncoder(allow_nan=False).encode
+_quoted = cache(json.dumps)
 
 
 def _metrics_json(metrics: Mapping[str, float]) -> str:
-    try:
-        return _STRICT_JSON(metrics)
-    except ValueError:
-        # As text, which float() takes back: NaN is not JSON, and SQLite would refuse to read it.
-        return json.dumps({n: v if math.isfinite(v) else repr(v) for n, v in metrics.items()})
+    """Return what `json.dumps` would, but for each epoch, and with NaN and infinities as text.
+
+    Python would write NaN for them, which is not JSON, and which SQLite refuses to read; float()
+    takes the text back.
+    """
+    items = [
+        f"{_quoted(name)}: {value!r}" if math.isfinite(value) else f'{_quoted(name)}: "{value!r}"'
+        for name, value in metrics.items()
+    ]
+    return f"{{{', '.join(items)}}}"
 
 
 def _check(path: Path) -> int:

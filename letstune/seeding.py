@@ -27,26 +27,36 @@ class Purpose(IntEnum):
     TRAIN = 4
 
 
+def derive(seed: int, purpose: Purpose, trial: int, epoch: int) -> int:
+    """Return the seed for one purpose of one epoch of one trial, from 0 to 2**31 - 1.
+
+    A hash, rather than the first word of the `sequence` of the same numbers: this is done for each
+    epoch, and making a SeedSequence takes twenty times as long.
+
+    >>> derive(1, Purpose.TRAIN, 2, 3)
+    1038380715
+    """
+    digest = _blake2b()(b"%d %d %d %d" % (seed, purpose, trial, epoch), digest_size=4).digest()
+    return int.from_bytes(digest) >> 1
+
+
+@cache
+def _blake2b() -> Any:
+    """Import hashlib when it is first needed: it loads OpenSSL."""
+    from hashlib import blake2b
+
+    return blake2b
+
+
 def sequence(seed: int, purpose: Purpose, trial: int, epoch: int) -> np.random.SeedSequence:
-    """Return the seed sequence of one purpose of one epoch of one trial.
+    """Return the seed sequence for one purpose of one epoch of one trial.
 
     >>> sequence(1, Purpose.TRAIN, 2, 3).generate_state(2).tolist()
     [1437847277, 2801510896]
     """
-    array, uint32, seed_sequence = _numpy()
-    words = [seed, purpose, trial, epoch]
-    # The words are the same to SeedSequence, but a list takes it five times as long.
-    stream: np.random.SeedSequence = seed_sequence(array(words, uint32) if seed < 2**32 else words)
-    return stream
-
-
-@cache
-def _numpy() -> Any:
-    """Import NumPy when it is first needed; even looking it up again takes a while, each epoch."""
-    from numpy import array, uint32
     from numpy.random import SeedSequence
 
-    return array, uint32, SeedSequence
+    return SeedSequence([seed, purpose, trial, epoch])
 
 
 def generator(seed: int, purpose: Purpose, trial: int, epoch: int) -> np.random.Generator:

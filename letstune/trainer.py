@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args, get_origin
 
 from letstune.errors import TrainerError
 from letstune.params import Params
-from letstune.seeding import Purpose, seed_globals, sequence
+from letstune.seeding import Purpose, derive, generator, seed_globals
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,17 +66,13 @@ class Trainer(ABC, Generic[P]):
         """A generator that depends on the run's seed, the trial and the epoch only, as `seed`."""
         rng: np.random.Generator | None = self.__dict__.get("_rng")
         if rng is None:
-            from numpy.random import PCG64, Generator, SeedSequence
-
             stream = self.__dict__.get("_stream")
             if stream is None:
                 raise TrainerError(
                     f"{type(self).__name__}.rng is there during a run only: it is set before each "
                     "call of load_dataset, create_model, load, train_epoch and train."
                 )
-            # A child of the stream that `seed` is from: the two must not be correlated.
-            rng = Generator(PCG64(SeedSequence(stream.entropy, spawn_key=(1,))))
-            self.__dict__["_rng"] = rng
+            rng = self.__dict__["_rng"] = generator(*stream)
         return rng
 
 
@@ -189,11 +185,10 @@ def check_trainer(trainer: Trainer[Any]) -> str:
 
 def begin(trainer: Trainer[Any], run_seed: int, purpose: Purpose, trial: int, epoch: int) -> None:
     """Seed a trainer and the global generators for what comes next."""
-    stream = sequence(run_seed, purpose, trial, epoch)
-    seed = int(stream.generate_state(1)[0]) >> 1
+    seed = derive(run_seed, purpose, trial, epoch)
     trainer.seed = seed
     fields = trainer.__dict__
-    fields["_stream"] = stream
+    fields["_stream"] = (run_seed, purpose, trial, epoch)
     fields.pop("_rng", None)
     seed_globals(seed)
 

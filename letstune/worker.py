@@ -119,7 +119,8 @@ class Worker:
             self._start(task)
             while (seconds if task.timed else epoch) < task.limit:
                 finished, *stopped = self._epoch(number, epoch, task.attempt)
-                self._warn_of_late_imports(number)
+                if epoch == task.epochs:
+                    self._warn_of_late_imports(number)
                 yield [finished, *stopped]
                 if stopped:
                     return
