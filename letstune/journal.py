@@ -105,10 +105,8 @@ class Journal:
                 facts = self.facts()
                 plan = Plan.from_facts(facts)
                 state = State(plan, facts.get("exhausted"))
-                for trial, params, sampler in self._rows(
-                    "SELECT trial, params, sampler FROM trials ORDER BY seq"
-                ):
-                    state.apply(TrialProposed(trial, params, sampler))
+                for row in self._rows("SELECT trial, params, sampler FROM trials ORDER BY seq"):
+                    state.apply(TrialProposed._make(row))
                 state.replay(
                     self._db.execute(
                         "SELECT trial, epoch, ifnull(value, -9e999), seconds FROM epochs "

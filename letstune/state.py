@@ -124,6 +124,7 @@ class State:
         self.leader: tuple[float, int] = (NO_VALUE, -1)
         self.podium: list[tuple[bool, float, int]] = []
         self.changed: dict[int, None] = {}
+        self._replaying = False
 
     @property
     def n_trials(self) -> int:
@@ -187,13 +188,14 @@ class State:
             ends: how trials ended. Nothing follows on an end, so they may come last.
             kept: rows of trial, epoch and checkpoint, of the checkpoints that were not deleted.
         """
-        trials, fold = self.trials, self._epoch
+        trials, fold, count = self.trials, self._epoch, len(self.trials)
+        self._replaying = True
         for number, epoch, value, seconds in epochs:
-            if number >= len(trials) or epoch != trials[number].epochs:
+            if number >= count or epoch != (trial := trials[number]).epochs:
                 raise IllegalEventError(
                     f"Epoch {epoch} of trial {number} is recorded out of order. {_TAMPERED}"
                 )
-            fold(number, trials[number], value, seconds)
+            fold(number, trial, value, seconds)
         for trial in trials:
             if trial.epochs:
                 trial.status = "trained"
@@ -206,7 +208,7 @@ class State:
         # A trial that had settled may have gone on, in the part of the run before the plan grew,
         # so only now is it known what the settled ones are worth.
         self._find_leader()
-        self.podium.clear()
+        self._replaying = False
         for number, trial in enumerate(trials):
             if trial.settled:
                 self._stand(number, trial)
@@ -287,26 +289,32 @@ class State:
                 continue
             self.ready[k].pop(number, None)
             trial.waiting = True
-            for moved, target in self.cohorts[trial.cohort].finish(k, number, standing):
+            cohort = self.cohorts[trial.cohort]
+            for moved, target in cohort.finish(k, number, standing):
                 self.trials[moved].waiting = False
                 if target == DROPPED:
                     self._settle(moved)
                 else:
                     self.trials[moved].round = target
                     arrived.append(moved)
-            # All rounds from k on: places that failures left empty may have completed later ones.
-            for later in range(k, len(self.limits)):
-                while (begun := self.frontier[later]) < len(self.cohorts) and self.cohorts[
-                    begun
-                ].complete(later):
-                    self.frontier[later] += 1
+            if cohort.complete(k):
+                self._move_frontier(k)
+
+    def _move_frontier(self, k: int) -> None:
+        # All rounds from k on: places that failures left empty may have completed later ones.
+        for later in range(k, len(self.limits)):
+            begun = self.frontier[later]
+            while begun < len(self.cohorts) and self.cohorts[begun].complete(later):
+                begun += 1
+            self.frontier[later] = begun
 
     def _settle(self, number: int) -> None:
         trial = self.trials[number]
         trial.settled = True
         self.unsettled -= 1
         self.changed[number] = None
-        self._stand(number, trial)
+        if not self._replaying:
+            self._stand(number, trial)
 
     def _stand(self, number: int, trial: TrialState) -> None:
         """Put a settled trial on the podium, if it deserves it."""

@@ -14,6 +14,7 @@ import contextlib
 import ctypes
 import json
 import os
+import re
 import resource
 import shutil
 import sqlite3
@@ -60,6 +61,15 @@ def cpu() -> float:
     """Return the CPU time of this process in seconds."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
+
+
+def peak_memory() -> float:
+    """Return the most memory that this process has had, in MB.
+
+    Not getrusage's: a child begins with its parent's.
+    """
+    status = Path("/proc/self/status").read_text()
+    return int(re.findall(r"VmHWM:\s+(\d+)", status)[0]) / 1024
 
 
 class Meter:
@@ -193,12 +203,9 @@ def build(folder: Path, n_trials: int, lengths: list[int], keep: float) -> int:
     from letstune.records import EpochFinished, TrialProposed
     from letstune.rounds import next_proposal, next_tasks
 
-    class StopHereError(Exception):
-        pass
-
     trainer = make_trainer(False)
-    type(trainer).load_dataset = _stop(StopHereError)
-    with contextlib.suppress(StopHereError):
+    type(trainer).load_dataset = _stop_here
+    with contextlib.suppress(NotImplementedError):
         letstune.tune(
             trainer,
             n_trials,
@@ -232,11 +239,9 @@ def build(folder: Path, n_trials: int, lengths: list[int], keep: float) -> int:
     return len(events)
 
 
-def _stop(error: type[Exception]) -> Callable[[Any, Any], None]:
-    def load_dataset(self: Any, dataset: Any) -> None:
-        raise error
-
-    return load_dataset
+def _stop_here(self: Any, dataset: Any) -> None:
+    """Take the place of load_dataset, which is called right before the first task."""
+    raise NotImplementedError
 
 
 def reopen(folder: Path, n: int) -> dict[str, float]:
@@ -247,19 +252,12 @@ def reopen(folder: Path, n: int) -> dict[str, float]:
     import letstune
     import letstune.tuning
 
-    class ThereError(Exception):
-        pass
-
-    trainer = make_trainer(False)
-    type(trainer).load_dataset = _stop(ThereError)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     meter = Meter()
     try:
-        letstune.resume(folder / "run.db", trainer=trainer, progress=False)
-    except ThereError:
+        letstune.resume(folder / "run.db", progress=False)
+    except NotImplementedError:
         read = meter.read(1)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return read | {"MB": peak / 1024, "MB before": before / 1024}
+        return read | {"MB": peak_memory()}
     raise RuntimeError("the run was finished")
 
 
