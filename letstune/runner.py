@@ -126,7 +126,6 @@ class Runner:
             self._taken.update(trial.params for trial in self.state.trials)
         history = self._history(proposal.cohort)
         events: list[Event] = []
-        fresh: list[str] = []
         for trial in range(proposal.first, proposal.first + proposal.size):
             params = propose_distinct(
                 self.sampler, self.space, history, self.state.plan.seed, trial, self._taken
@@ -136,7 +135,6 @@ class Runner:
                 break
             text = params.to_json()
             self._taken.add(text)
-            fresh.append(text)
             events.append(TrialProposed(trial, text, self.state.plan.sampler["name"]))
             if self.state.plan.adaptive:
                 history.append(Observation(trial, params, "pending"))

@@ -128,10 +128,9 @@ class Worker:
                 seconds += finished.seconds
         except StopTraining as stop:
             if stop.metric_values is not None:
-                where = "create_model or load"
                 raise TrainerError(
-                    f"Trial {number}: StopTraining was raised with metric values by {where}, where "
-                    "there is no epoch to record them for. Raise it without them there."
+                    f"Trial {number}: StopTraining was raised with metric values by create_model "
+                    "or load, where there is no epoch to record them for. Raise it without them."
                 ) from stop
             yield [TrialStopped(number, epoch - 1)]
 

@@ -5,7 +5,7 @@ CREATE TABLE "_sqlite_migrations" (
    "name" TEXT,
    "applied_at" TEXT
 );
-INSERT INTO "_sqlite_migrations" VALUES(1,'letstune','m001_initial','2026-11-23 21:44:45.096161+00:00');
+INSERT INTO "_sqlite_migrations" VALUES(1,'letstune','m001_initial','2026-11-23 22:53:20.144026+00:00');
 CREATE TABLE deletions (
         seq INTEGER PRIMARY KEY,
         trial INTEGER NOT NULL,
@@ -30,17 +30,14 @@ CREATE TABLE epochs (
         session INTEGER NOT NULL,
         UNIQUE (trial, epoch)
 ) STRICT;
-INSERT INTO "epochs" VALUES(27,0,0,481373734.0,'{"height": 481373734.0, "nan": "-inf"}','2026-11-23T21:44:45.120315+00:00',1.32549998852482531219e-05,NULL,NULL,NULL,NULL,1);
-INSERT INTO "epochs" VALUES(28,0,1,1209342136.0,'{"height": 1209342136.0, "nan": "-inf"}','2026-11-23T21:44:45.122543+00:00',2.17699998756870627403e-05,NULL,NULL,NULL,NULL,1);
-INSERT INTO "epochs" VALUES(29,1,0,1307744936.0,'{"height": 1307744936.0, "nan": "-inf"}','2026-11-23T21:44:45.124370+00:00',1.0138999641640111804e-05,NULL,NULL,NULL,NULL,1);
-INSERT INTO "epochs" VALUES(30,1,1,744940811.0,'{"height": 744940811.0, "nan": "nan"}','2026-11-23T21:44:45.125624+00:00',9.85899987426819279789e-06,NULL,NULL,NULL,NULL,1);
-INSERT INTO "epochs" VALUES(31,2,0,916362517.0,'{"height": 916362517.0, "nan": "nan"}','2026-11-23T21:44:45.127038+00:00',8.00499992692493833601e-06,NULL,NULL,NULL,NULL,1);
-INSERT INTO "epochs" VALUES(32,2,1,51348507.0,'{"height": 51348507.0, "nan": "nan"}','2026-11-23T21:44:45.128282+00:00',7.81500011726166121661e-06,NULL,NULL,NULL,NULL,1);
-INSERT INTO "epochs" VALUES(33,3,0,176566419.0,'{"height": 176566419.0, "nan": "nan"}','2026-11-23T21:44:45.129601+00:00',7.01299995853332802653e-06,NULL,NULL,NULL,NULL,1);
-INSERT INTO "epochs" VALUES(34,3,1,1394008525.0,'{"height": 1394008525.0, "nan": "nan"}','2026-11-23T21:44:45.130735+00:00',1.10910000330477487295e-05,NULL,NULL,NULL,NULL,1);
-INSERT INTO "epochs" VALUES(35,4,0,2010916840.0,'{"height": 2010916840.0, "nan": "-inf"}','2026-11-23T21:44:45.132669+00:00',8.43599991640076e-06,NULL,NULL,NULL,NULL,1);
-INSERT INTO "epochs" VALUES(36,4,1,1451610836.0,'{"height": 1451610836.0, "nan": "-inf"}','2026-11-23T21:44:45.135088+00:00',1.21829998533939942717e-05,NULL,NULL,NULL,NULL,1);
-INSERT INTO "epochs" VALUES(37,5,0,681761142.0,'{"height": 681761142.0, "nan": "-inf"}','2026-11-23T21:44:45.136883+00:00',7.63500020184437744319e-06,NULL,NULL,NULL,NULL,1);
+INSERT INTO "epochs" VALUES(27,0,0,1629353233.0,'{"height": 1629353233.0, "nan": "nan"}','2026-11-23T22:53:20.166059+00:00',1.06399993455852381885e-05,NULL,NULL,NULL,NULL,1);
+INSERT INTO "epochs" VALUES(30,2,0,503147047.0,'{"height": 503147047.0, "nan": "nan"}','2026-11-23T22:53:20.170733+00:00',9.62800004344899207353e-06,NULL,NULL,NULL,NULL,1);
+INSERT INTO "epochs" VALUES(31,2,1,188844141.0,'{"height": 188844141.0, "nan": "nan"}','2026-11-23T22:53:20.171434+00:00',6.03200078330701217055e-06,NULL,NULL,NULL,NULL,1);
+INSERT INTO "epochs" VALUES(33,4,0,1749141628.0,'{"height": 1749141628.0, "nan": "-inf"}','2026-11-23T22:53:20.173119+00:00',6.30100021226098760962e-06,NULL,NULL,NULL,NULL,1);
+INSERT INTO "epochs" VALUES(34,4,1,3780971.0,'{"height": 3780971.0, "nan": "nan"}','2026-11-23T22:53:20.173792+00:00',7.7539998528664e-06,NULL,NULL,NULL,NULL,1);
+INSERT INTO "epochs" VALUES(35,5,0,943913748.0,'{"height": 943913748.0, "nan": "-inf"}','2026-11-23T22:53:20.174604+00:00',4.44900069851428270339e-06,NULL,NULL,NULL,NULL,1);
+INSERT INTO "epochs" VALUES(36,5,1,2033564425.0,'{"height": 2033564425.0, "nan": "nan"}','2026-11-23T22:53:20.175306+00:00',5.21000038133934140205e-06,NULL,NULL,NULL,NULL,1);
+INSERT INTO "epochs" VALUES(37,6,0,1055457779.0,'{"height": 1055457779.0, "nan": "nan"}','2026-11-23T22:53:20.176188+00:00',7.06300033925799652934e-06,NULL,NULL,NULL,NULL,1);
 CREATE TABLE failures (
         seq INTEGER PRIMARY KEY,
         trial INTEGER NOT NULL UNIQUE REFERENCES trials (trial),
@@ -50,6 +47,39 @@ CREATE TABLE failures (
         traceback TEXT NOT NULL,
         session INTEGER NOT NULL
 ) STRICT;
+INSERT INTO "failures" VALUES(28,0,1,'raised','ValueError: 1521910786','Traceback (most recent call last):
+  File "letstune/worker.py", line 210, in _call
+    return method(*args)
+           ^^^^^^^^^^^^^
+  File "tests/test_journal.py", line 694, in interrupted
+    return whole(self, epoch)
+           ^^^^^^^^^^^^^^^^^^
+  File "tests/test_journal.py", line 646, in train_epoch
+    raise ValueError(f"{x}")
+ValueError: 1521910786
+',1);
+INSERT INTO "failures" VALUES(29,1,0,'raised','ValueError: 747478292','Traceback (most recent call last):
+  File "letstune/worker.py", line 210, in _call
+    return method(*args)
+           ^^^^^^^^^^^^^
+  File "tests/test_journal.py", line 694, in interrupted
+    return whole(self, epoch)
+           ^^^^^^^^^^^^^^^^^^
+  File "tests/test_journal.py", line 646, in train_epoch
+    raise ValueError(f"{x}")
+ValueError: 747478292
+',1);
+INSERT INTO "failures" VALUES(32,3,0,'raised','ValueError: 1673940950','Traceback (most recent call last):
+  File "letstune/worker.py", line 210, in _call
+    return method(*args)
+           ^^^^^^^^^^^^^
+  File "tests/test_journal.py", line 694, in interrupted
+    return whole(self, epoch)
+           ^^^^^^^^^^^^^^^^^^
+  File "tests/test_journal.py", line 646, in train_epoch
+    raise ValueError(f"{x}")
+ValueError: 1673940950
+',1);
 CREATE TABLE pickles (
         seq INTEGER PRIMARY KEY,
         name TEXT NOT NULL,
@@ -58,8 +88,8 @@ CREATE TABLE pickles (
         signature TEXT,
         about TEXT NOT NULL
 ) STRICT;
-INSERT INTO "pickles" VALUES(15,'trainer',X'8005951E000000000000008C0C746573745F6A6F75726E616C948C06476F6C64656E9493942981942E','a16f546cb4f45dfcdb01bcb88814e57893ecbbc33e310a8faf329a7fa007ecf6',NULL,'{"type": "test_journal:Golden", "python": "3.11", "folders": ["tests", "."], "fingerprint": "bfce13fc2f13ad950016bb48ccbbbd04ce13be07c748476dde1f940fcdfa0d52"}');
-INSERT INTO "pickles" VALUES(16,'dataset',X'8005950A000000000000008C06676F6C64656E942E','fb591d55adfb5f6c2e63b08c14760ba9c2c481d7fecadc20d142d7ea9f075b1c',NULL,'{"type": "builtins:str", "python": "3.11", "folders": ["tests", "."]}');
+INSERT INTO "pickles" VALUES(15,'trainer',X'8005951E000000000000008C0C746573745F6A6F75726E616C948C06476F6C64656E9493942981942E','a16f546cb4f45dfcdb01bcb88814e57893ecbbc33e310a8faf329a7fa007ecf6',NULL,'{"type": "test_journal:Golden", "python": "3.11", "folders": [], "fingerprint": "4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945"}');
+INSERT INTO "pickles" VALUES(16,'dataset',X'8005950A000000000000008C06676F6C64656E942E','fb591d55adfb5f6c2e63b08c14760ba9c2c481d7fecadc20d142d7ea9f075b1c',NULL,'{"type": "builtins:str", "python": "3.11", "folders": []}');
 CREATE TABLE plan (
         seq INTEGER PRIMARY KEY,
         fact TEXT NOT NULL,
@@ -73,12 +103,12 @@ INSERT INTO "plan" VALUES(5,'seed','11');
 INSERT INTO "plan" VALUES(6,'space','{"kind": "space", "name": "Point", "custom": false, "tagged": [], "fields": {"x": {"kind": "uniform", "low": -1.0, "high": 1.0, "log": false, "step": null}, "n": {"kind": "ints", "low": 1, "high": 9, "log": false, "step": null}}}');
 INSERT INTO "plan" VALUES(7,'sampler','{"name": "random", "options": {}}');
 INSERT INTO "plan" VALUES(8,'adaptive','false');
-INSERT INTO "plan" VALUES(9,'store','{"name": "directory", "options": {"path": null, "run": "ce14ae730e4645d4"}}');
+INSERT INTO "plan" VALUES(9,'store','{"name": "directory", "options": {"path": null, "run": "df815acb0697a0a5"}}');
 INSERT INTO "plan" VALUES(10,'lag','0');
 INSERT INTO "plan" VALUES(11,'keep_checkpoints','10');
 INSERT INTO "plan" VALUES(12,'trainer','"test_journal:Golden"');
 INSERT INTO "plan" VALUES(13,'dataset','{"type": "builtins:str", "value": "golden", "kept": true}');
-INSERT INTO "plan" VALUES(14,'versions','{"letstune": "0.1.0", "python": "3.11.7", "numpy": "2.4.6"}');
+INSERT INTO "plan" VALUES(14,'versions','{"json": "2.0.9", "letstune": "0.1.0", "numpy": "2.4.6", "pytest": "9.2.0", "python": "3.11.7", "re": "2.2.1"}');
 CREATE TABLE sessions (
         seq INTEGER PRIMARY KEY,
         session INTEGER NOT NULL,
@@ -89,8 +119,8 @@ CREATE TABLE sessions (
         ended TEXT,
         UNIQUE (session, ended)
 ) STRICT;
-INSERT INTO "sessions" VALUES(17,1,'2026-11-23T21:44:45.115031+00:00','vm',12437,'{"letstune": "0.1.0", "python": "3.11.7"}',NULL);
-INSERT INTO "sessions" VALUES(38,1,'2026-11-23T21:44:45.139394+00:00','vm',12437,'{"letstune": "0.1.0", "python": "3.11.7"}','interrupted');
+INSERT INTO "sessions" VALUES(17,1,'2026-11-23T22:53:20.162646+00:00','vm',25948,'{"letstune": "0.1.0", "python": "3.11.7"}',NULL);
+INSERT INTO "sessions" VALUES(38,1,'2026-11-23T22:53:20.177112+00:00','vm',25948,'{"letstune": "0.1.0", "python": "3.11.7"}','interrupted');
 CREATE TABLE stops (
         seq INTEGER PRIMARY KEY,
         trial INTEGER NOT NULL UNIQUE REFERENCES trials (trial),
