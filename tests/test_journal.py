@@ -704,5 +704,5 @@ def write_golden_journal() -> None:
         ]
     text = re.sub(r'"folders": \[.*?\]', '"folders": []', "\n".join(lines))  # of no other machine
     dump.parent.mkdir(exist_ok=True)
-    dump.write_text(text + "\n")
+    dump.write_text(text.replace(f"{TESTS.parent}{os.sep}", "") + "\n")
     path.unlink()

@@ -5,7 +5,7 @@ CREATE TABLE "_sqlite_migrations" (
    "name" TEXT,
    "applied_at" TEXT
 );
-INSERT INTO "_sqlite_migrations" VALUES(1,'letstune','m001_initial','2026-11-23 22:53:20.144026+00:00');
+INSERT INTO "_sqlite_migrations" VALUES(1,'letstune','m001_initial','2026-11-23 22:53:57.033087+00:00');
 CREATE TABLE deletions (
         seq INTEGER PRIMARY KEY,
         trial INTEGER NOT NULL,
@@ -30,14 +30,14 @@ CREATE TABLE epochs (
         session INTEGER NOT NULL,
         UNIQUE (trial, epoch)
 ) STRICT;
-INSERT INTO "epochs" VALUES(27,0,0,1629353233.0,'{"height": 1629353233.0, "nan": "nan"}','2026-11-23T22:53:20.166059+00:00',1.06399993455852381885e-05,NULL,NULL,NULL,NULL,1);
-INSERT INTO "epochs" VALUES(30,2,0,503147047.0,'{"height": 503147047.0, "nan": "nan"}','2026-11-23T22:53:20.170733+00:00',9.62800004344899207353e-06,NULL,NULL,NULL,NULL,1);
-INSERT INTO "epochs" VALUES(31,2,1,188844141.0,'{"height": 188844141.0, "nan": "nan"}','2026-11-23T22:53:20.171434+00:00',6.03200078330701217055e-06,NULL,NULL,NULL,NULL,1);
-INSERT INTO "epochs" VALUES(33,4,0,1749141628.0,'{"height": 1749141628.0, "nan": "-inf"}','2026-11-23T22:53:20.173119+00:00',6.30100021226098760962e-06,NULL,NULL,NULL,NULL,1);
-INSERT INTO "epochs" VALUES(34,4,1,3780971.0,'{"height": 3780971.0, "nan": "nan"}','2026-11-23T22:53:20.173792+00:00',7.7539998528664e-06,NULL,NULL,NULL,NULL,1);
-INSERT INTO "epochs" VALUES(35,5,0,943913748.0,'{"height": 943913748.0, "nan": "-inf"}','2026-11-23T22:53:20.174604+00:00',4.44900069851428270339e-06,NULL,NULL,NULL,NULL,1);
-INSERT INTO "epochs" VALUES(36,5,1,2033564425.0,'{"height": 2033564425.0, "nan": "nan"}','2026-11-23T22:53:20.175306+00:00',5.21000038133934140205e-06,NULL,NULL,NULL,NULL,1);
-INSERT INTO "epochs" VALUES(37,6,0,1055457779.0,'{"height": 1055457779.0, "nan": "nan"}','2026-11-23T22:53:20.176188+00:00',7.06300033925799652934e-06,NULL,NULL,NULL,NULL,1);
+INSERT INTO "epochs" VALUES(27,0,0,1629353233.0,'{"height": 1629353233.0, "nan": "nan"}','2026-11-23T22:53:57.049383+00:00',1.37360002554487437009e-05,NULL,NULL,NULL,NULL,1);
+INSERT INTO "epochs" VALUES(30,2,0,503147047.0,'{"height": 503147047.0, "nan": "nan"}','2026-11-23T22:53:57.054057+00:00',8.92700063559459522366e-06,NULL,NULL,NULL,NULL,1);
+INSERT INTO "epochs" VALUES(31,2,1,188844141.0,'{"height": 188844141.0, "nan": "nan"}','2026-11-23T22:53:57.054638+00:00',3.52260003637638874351e-05,NULL,NULL,NULL,NULL,1);
+INSERT INTO "epochs" VALUES(33,4,0,1749141628.0,'{"height": 1749141628.0, "nan": "-inf"}','2026-11-23T22:53:57.056432+00:00',1.00589995781774632632e-05,NULL,NULL,NULL,NULL,1);
+INSERT INTO "epochs" VALUES(34,4,1,3780971.0,'{"height": 3780971.0, "nan": "nan"}','2026-11-23T22:53:57.056957+00:00',1.26029999591992236673e-05,NULL,NULL,NULL,NULL,1);
+INSERT INTO "epochs" VALUES(35,5,0,943913748.0,'{"height": 943913748.0, "nan": "-inf"}','2026-11-23T22:53:57.057571+00:00',6.18200010649161413311e-06,NULL,NULL,NULL,NULL,1);
+INSERT INTO "epochs" VALUES(36,5,1,2033564425.0,'{"height": 2033564425.0, "nan": "nan"}','2026-11-23T22:53:57.058085+00:00',8.43599991640076e-06,NULL,NULL,NULL,NULL,1);
+INSERT INTO "epochs" VALUES(37,6,0,1055457779.0,'{"height": 1055457779.0, "nan": "nan"}','2026-11-23T22:53:57.058740+00:00',6.49200046609621495008e-06,NULL,NULL,NULL,NULL,1);
 CREATE TABLE failures (
         seq INTEGER PRIMARY KEY,
         trial INTEGER NOT NULL UNIQUE REFERENCES trials (trial),
@@ -103,7 +103,7 @@ INSERT INTO "plan" VALUES(5,'seed','11');
 INSERT INTO "plan" VALUES(6,'space','{"kind": "space", "name": "Point", "custom": false, "tagged": [], "fields": {"x": {"kind": "uniform", "low": -1.0, "high": 1.0, "log": false, "step": null}, "n": {"kind": "ints", "low": 1, "high": 9, "log": false, "step": null}}}');
 INSERT INTO "plan" VALUES(7,'sampler','{"name": "random", "options": {}}');
 INSERT INTO "plan" VALUES(8,'adaptive','false');
-INSERT INTO "plan" VALUES(9,'store','{"name": "directory", "options": {"path": null, "run": "df815acb0697a0a5"}}');
+INSERT INTO "plan" VALUES(9,'store','{"name": "directory", "options": {"path": null, "run": "38b12b1227366534"}}');
 INSERT INTO "plan" VALUES(10,'lag','0');
 INSERT INTO "plan" VALUES(11,'keep_checkpoints','10');
 INSERT INTO "plan" VALUES(12,'trainer','"test_journal:Golden"');
@@ -119,8 +119,8 @@ CREATE TABLE sessions (
         ended TEXT,
         UNIQUE (session, ended)
 ) STRICT;
-INSERT INTO "sessions" VALUES(17,1,'2026-11-23T22:53:20.162646+00:00','vm',25948,'{"letstune": "0.1.0", "python": "3.11.7"}',NULL);
-INSERT INTO "sessions" VALUES(38,1,'2026-11-23T22:53:20.177112+00:00','vm',25948,'{"letstune": "0.1.0", "python": "3.11.7"}','interrupted');
+INSERT INTO "sessions" VALUES(17,1,'2026-11-23T22:53:57.045085+00:00','vm',26076,'{"letstune": "0.1.0", "python": "3.11.7"}',NULL);
+INSERT INTO "sessions" VALUES(38,1,'2026-11-23T22:53:57.059492+00:00','vm',26076,'{"letstune": "0.1.0", "python": "3.11.7"}','interrupted');
 CREATE TABLE stops (
         seq INTEGER PRIMARY KEY,
         trial INTEGER NOT NULL UNIQUE REFERENCES trials (trial),
