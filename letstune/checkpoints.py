@@ -8,7 +8,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -133,9 +132,24 @@ class Keeper:
             # Before fill() asks for it: if it cannot be had, that is no fault of the trial.
             with self._blamed_on_the_store(name):
                 self._staging = self._store.stage(self._token)
-        checkpoint = Checkpoint(partial(self._store.stage, self._token))
+        blamed: list[CheckpointError] = []
+
+        def folder() -> Path:
+            try:
+                with self._blamed_on_the_store(name):
+                    return self._store.stage(self._token)
+            except CheckpointError as error:
+                blamed.append(error)
+                raise
+
+        checkpoint = Checkpoint(folder)
         try:
-            fill(checkpoint)
+            try:
+                fill(checkpoint)
+            except Exception:
+                if blamed:  # whatever the trainer made of it
+                    raise blamed[0] from None
+                raise
             if checkpoint._path is None or not any(checkpoint._path.iterdir()):
                 return None
             size, sha256 = digest(checkpoint._path)

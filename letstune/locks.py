@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 import sys
+import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -14,6 +15,7 @@ from typing import Final
 from letstune.errors import JournalError, JournalLockedError
 
 _HELD: Final[set[str]] = set()
+_GUARD: Final = threading.Lock()
 
 
 class JournalLock:
@@ -34,17 +36,14 @@ class JournalLock:
     def __init__(self, path: Path, since: str) -> None:
         self._key = str(path.resolve())
         self._path = path.with_name(path.name + ".lock")
-        if self._key in _HELD:  # record locks do not exclude within a process
-            raise JournalLockedError(
-                f"{path} is already being worked on by this process; wait for that call of tune "
-                "or resume to end."
-            )
-        _HELD.add(self._key)
-        try:
+        with _GUARD:
+            if self._key in _HELD:  # record locks do not exclude within a process
+                raise JournalLockedError(
+                    f"{path} is already being worked on by this process; wait for that call of "
+                    "tune or resume to end."
+                )
             self._file = self._acquire(path)
-        except BaseException:
-            _HELD.discard(self._key)
-            raise
+            _HELD.add(self._key)
         holder = {"host": socket.gethostname(), "pid": os.getpid(), "since": since}
         try:
             os.ftruncate(self._file, 0)
@@ -103,16 +102,17 @@ class JournalLock:
 
 def is_locked(path: Path) -> bool:
     """Tell whether somebody works on a journal."""
-    if str(path.resolve()) in _HELD:
-        return True
-    try:
-        file = os.open(path.with_name(path.name + ".lock"), os.O_RDONLY)
-    except OSError:  # nobody, or nobody who could
-        return False
-    try:
-        return _other_holds(file)
-    finally:
-        os.close(file)
+    with _GUARD:
+        if str(path.resolve()) in _HELD:  # then closing the file would let go of it
+            return True
+        try:
+            file = os.open(path.with_name(path.name + ".lock"), os.O_RDONLY)
+        except OSError:  # nobody, or nobody who could
+            return False
+        try:
+            return _other_holds(file)
+        finally:
+            os.close(file)
 
 
 def _held_by(journal: Path, holder: bytes) -> str:

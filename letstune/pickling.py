@@ -17,7 +17,7 @@ import pickle
 import sys
 import sysconfig
 from pathlib import Path
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import Any, Final
 
 from letstune.errors import PickleError, PlanError
@@ -113,30 +113,43 @@ def fingerprint(trainer: object) -> str:
     by_value = {"__main__", *cloudpickle.list_registry_pickle_by_value()}
     module = sys.modules.get(type(trainer).__module__)
     file = getattr(module, "__file__", None)
-    parts: list[object] = [
-        (name, value)
-        for name, value in sorted(getattr(trainer, "__dict__", {}).items())
-        if isinstance(value, str | int | float | bool | None)
-    ]
+    parts: list[object] = [_plain(getattr(trainer, "__dict__", {}))]
     if type(trainer).__module__ in by_value and file is not None and Path(file).is_file():
         parts.append(Path(file).read_bytes())
     else:  # in a notebook or a function, what of the code is at hand
         for cls in type(trainer).__mro__:
             if cls.__module__ in by_value or "<locals>" in cls.__qualname__:
-                parts += [_code(getattr(v, "__code__", None)) for v in vars(cls).values()]
+                parts.append([(name, _member(value)) for name, value in vars(cls).items()])
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def _code(code: Any) -> object:
+def _plain(value: object) -> object:
+    """Return what of a value is written the same in each process."""
+    if isinstance(value, str | int | float | bool | bytes | None):
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return [(_plain(name), _plain(item)) for name, item in value.items()]
+    if isinstance(value, set | frozenset):
+        return sorted(repr(_plain(item)) for item in value)
+    return type(value).__qualname__
+
+
+def _member(member: Any, depth: int = 2) -> object:
+    """Return what a method does, and the functions beside it that it calls, or a plain value."""
+    function = getattr(member, "fget", None) or getattr(member, "__func__", member)
+    code = getattr(function, "__code__", None)
     if not isinstance(code, CodeType):
-        return None
-    inner = [_code(c) if isinstance(c, CodeType) else _constant(c) for c in code.co_consts]
-    return (code.co_code, code.co_names, inner)
+        return _plain(member)
+    called = [vars(function).get("__wrapped__"), *map(function.__globals__.get, code.co_names)]
+    inner = [_member(c, depth - 1) for c in called if depth and isinstance(c, FunctionType)]
+    return (_code(code), _plain(function.__defaults__), _plain(function.__kwdefaults__), inner)
 
 
-def _constant(value: object) -> str:
-    # The order of a set is another one in each process.
-    return repr(sorted(map(repr, value)) if isinstance(value, frozenset) else value)
+def _code(code: CodeType) -> object:
+    constants = [_code(c) if isinstance(c, CodeType) else _plain(c) for c in code.co_consts]
+    return (code.co_code, code.co_names, constants)
 
 
 def type_name(cls: type) -> str:

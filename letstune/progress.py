@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from letstune.records import Event, TrialFailed
@@ -57,6 +58,12 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
+def say(line: str) -> None:
+    """Write a line to stderr, if that is still there: a terminal or pipe may be gone."""
+    with suppress(OSError, ValueError):  # a closed file is a ValueError
+        print(line, file=sys.stderr, flush=True)
+
+
 class Progress:
     """Shows how a run is going; told after each commit.
 
@@ -106,7 +113,8 @@ class Progress:
             self._next = moment + (REFRESH if self._live else LOG_EVERY)
             line = describe(state, moment - self._began, self._since)
             if self._live:
-                self._live.update(line, refresh=True)
+                with self._unless_broken():
+                    self._live.update(line, refresh=True)
             else:
                 self.tell(line)
 
@@ -115,14 +123,25 @@ class Progress:
         if not self._show:
             return
         if self._live:
-            self._live.console.print(line, markup=False, highlight=False)
+            with self._unless_broken():
+                self._live.console.print(line, markup=False, highlight=False)
         else:
-            print(line, file=sys.stderr, flush=True)
+            say(line)
+
+    @contextmanager
+    def _unless_broken(self) -> Iterator[None]:
+        """Give up the display, and not the run, when the terminal is gone."""
+        try:
+            yield
+        except OSError:
+            self._live = None
+            self._show = False
 
     def close(self) -> None:
         """End with a line on where the run is now."""
         if self._live:
-            self._live.stop()
+            with self._unless_broken():
+                self._live.stop()
             self._live = None
         self.tell(describe(self._state, self._clock() - self._began, self._since))
         self._show = False

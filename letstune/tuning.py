@@ -16,6 +16,7 @@ from datetime import datetime
 from enum import Enum
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final, Literal
 
 from letstune import pickling
@@ -45,7 +46,7 @@ from letstune.executors import InProcessExecutor
 from letstune.journal import Journal, Pickle, create, now
 from letstune.locks import JournalLock
 from letstune.params import Params, RecordedParams, Space
-from letstune.progress import Progress
+from letstune.progress import Progress, say
 from letstune.records import Plan
 from letstune.results import TuningResults, _Run
 from letstune.runner import Runner
@@ -173,7 +174,7 @@ def tune(
         if not exists:
             create(path, plan.to_facts() | {"versions": _versions(trainer)}, pickles)
         if journal is None:
-            print(f"letstune: {path}; resume with: {_command(path)}", file=sys.stderr, flush=True)
+            say(f"letstune: {path}; resume with: {_command(path)}")
         with closing(Journal(path, write=True)) as opened:
             recorded, state = opened.load()
             # What was not asked for is what it was.
@@ -352,11 +353,7 @@ def _run(
         runner.run()
     except (Interrupted, KeyboardInterrupt):
         shown.close()
-        print(
-            f"letstune: interrupted; all is recorded. Resume with:  {_command(path)}",
-            file=sys.stderr,
-            flush=True,
-        )
+        say(f"letstune: interrupted; all is recorded. Resume with:  {_command(path)}")
         raise
     finally:
         shown.close()
@@ -495,8 +492,10 @@ def _versions(trainer: object) -> dict[str, str]:
     found["numpy"] = numpy.__version__
     module = sys.modules.get(type(trainer).__module__)
     for value in vars(module).values() if module else ():
-        name = str(getattr(value, "__module__", None) or getattr(value, "__name__", ""))
-        package = sys.modules.get(name.split(".")[0])
+        # Not getattr of a module, which may import on being asked.
+        is_module = isinstance(value, ModuleType)
+        name = vars(value).get("__name__") if is_module else getattr(value, "__module__", None)
+        package = sys.modules.get(str(name).split(".")[0])
         version = vars(package).get("__version__") if package else None
         if package is not None and package is not module and isinstance(version, str):
             found[package.__name__] = version

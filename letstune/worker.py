@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from letstune.checkpoints import Checkpoint, Keeper, fetch
-from letstune.errors import CheckpointError, StopTraining, TrainerError
+from letstune.errors import CheckpointError, Interrupted, StopTraining, TrainerError
 from letstune.params import Params
 from letstune.records import (
     EpochFinished,
@@ -89,6 +89,7 @@ class Worker:
             told = "".join(traceback.format_exception(raised.error))
             failed = TrialFailed(task.trial, at, "raised", _utf8(message), _utf8(told))
             yield [failed], raised.error
+        self._warn_of_late_imports(task.trial)
         yield [TaskEnded(task.trial)], None
 
     def _load_dataset(self) -> None:
@@ -208,8 +209,8 @@ def _call(method: Callable[..., Any], *args: object) -> Any:
     """
     try:
         return method(*args)
-    except (StopTraining, _ContractError):
-        raise
+    except (StopTraining, Interrupted, _ContractError):
+        raise  # Interrupted: of a run within the trainer; it is meant for this one as well
     except (Exception, SystemExit) as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise CheckpointError(

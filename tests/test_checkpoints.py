@@ -15,6 +15,7 @@ from tiny import Climb, Folders, Hill, in_all, python, tune
 
 import letstune
 from letstune.checkpoints import Checkpoint, Keeper, digest, fetch, fetched
+from letstune.checks import check_run
 from letstune.errors import CheckpointError, CheckpointNotKeptError
 from letstune.records import Stored
 from letstune.stores import DirectoryStore, Store
@@ -511,6 +512,7 @@ def test_a_directory_of_ones_own_is_found_from_anywhere(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     tune(Hill(), 2, path, store="models" if relative else tmp_path / "models")
+    assert list((tmp_path / "models").iterdir())
     monkeypatch.chdir("/")
     tuning = letstune.load(path)
     assert tuning[0].checkpoint.load_pickle().to_dict() == tuning[0].params.to_dict()
@@ -533,3 +535,87 @@ def test_journals_that_differ_by_suffix_do_not_share_checkpoints(path: Path) -> 
     tune(Hill(), 2, path)
     tune(Hill(), 2, path.with_suffix(""))
     assert len(kept(path)) == 2
+
+
+# Stores that give trouble
+
+
+class Wanderer(Folders):
+    """Goes to another folder."""
+
+    def load_dataset(self, dataset: Any) -> None:
+        os.chdir(dataset)
+
+
+@pytest.mark.parametrize("store", [None, "models"])
+def test_a_trainer_may_go_to_another_folder(
+    store: str | None, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = empty(tmp_path / "elsewhere")
+    monkeypatch.chdir(path.parent)
+    tuning = tune(Wanderer(), 2, Path("run.db"), rounds=[1, 2], store=store, dataset=str(elsewhere))
+    assert Path.cwd() == elsewhere
+    assert list(elsewhere.iterdir()) == []
+    assert {e.name for e in path.parent.iterdir()} == {"run.db", store or "run.checkpoints"}
+    for found in (tuning, letstune.load(path)):
+        assert list(found[0].checkpoint.path.iterdir())
+        assert found[0].epochs
+    assert check_run(path) == []
+
+
+@pytest.mark.parametrize("trainer", [Climb(), Folders(), Hill()])
+def test_a_folder_that_cannot_be_made_is_no_trials_failure(trainer: Any, path: Path) -> None:
+    in_the_way = path.with_name("run.checkpoints")
+    in_the_way.write_text("a file")
+    with pytest.raises(CheckpointError, match=r"run\.checkpoints"):
+        tune(trainer, 3, path)
+    assert letstune.load(path).errors == []
+    in_the_way.unlink()
+    tuning = letstune.resume(path, progress=False)
+    assert tuning.finished
+    assert tuning.errors == []
+
+
+def test_the_names_of_the_folders_that_it_makes_are_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr("letstune.stores._sync", lambda path: synced.append(Path(path)))
+    store = DirectoryStore(tmp_path / "a" / "b")
+    assert store.stage("name").is_dir()
+    # The name of a folder is in the folder above; that of what is staged need not last.
+    assert synced == [tmp_path, tmp_path / "a", tmp_path / "a" / "b"]
+    store.stage("other")
+    assert len(synced) == 3
+
+
+def test_a_checkpoint_that_cannot_be_deleted_ends_no_run_and_is_swept_later(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def undeletable(*_: Any) -> None:
+        raise OSError("it is busy")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(DirectoryStore, "delete", undeletable)
+        tuning = tune(Climb(), 2, path, rounds=[3], progress=True)
+    assert tuning.finished
+    assert tuning.errors == []
+    assert "cannot be deleted: it is busy" in capsys.readouterr().err
+    left = check_run(path, fix=True)
+    assert len(left) == 4
+    assert {finding.what for finding in left} == {"no row points to this checkpoint"}
+    assert check_run(path) == []
+    assert len(kept(path)) == 2
+    assert tuning[0].checkpoint.load_pickle()
+
+
+def test_a_store_below_the_journals_folder_moves_with_it(path: Path, tmp_path: Path) -> None:
+    tune(Climb(), 3, path, rounds=[2], store=path.parent / "deep" / "models")
+    path.parent.rename(tmp_path / "moved")
+    moved = tmp_path / "moved" / path.name
+    tuning = letstune.resume(moved, n_trials=4, rounds=[3], progress=False)
+    assert tuning.finished
+    assert tuning.errors == []
+    assert len(tuning[0].checkpoint.load_pickle()) == 2 + tuning[0].best_epoch.epoch  # type: ignore[union-attr]
+    assert check_run(moved) == []
+    assert not path.parent.exists()

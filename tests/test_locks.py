@@ -4,6 +4,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from tiny import TESTS, Climb, Hill, environment, in_all, python, tune
 import letstune
 from letstune.checks import check_run
 from letstune.errors import JournalLockedError
-from letstune.locks import JournalLock
+from letstune.locks import JournalLock, is_locked
 
 HOLDER = """
 import sys, pathlib, tiny
@@ -212,3 +213,38 @@ def test_a_script_that_ends_leaves_no_lock_file(path: Path) -> None:
     script = "import sys, pathlib, tiny; tiny.tune(tiny.Hill(), 1, pathlib.Path(sys.argv[1]))"
     assert python("-c", script, path, cwd=path.parent).returncode == 0
     assert not path.with_name("run.db.lock").exists()
+
+
+POLLER = """
+import pathlib, sys
+from letstune.locks import is_locked
+path, told = pathlib.Path(sys.argv[1]), set()
+print("training", flush=True)
+while not path.exists():
+    told.add(is_locked(path))
+print(sorted(told))
+"""
+
+
+def test_asking_whether_it_is_locked_turns_nobody_away(path: Path) -> None:
+    with held(path, POLLER) as process:
+        end = time.monotonic() + 0.5
+        while time.monotonic() < end:
+            with JournalLock(path, "now"):
+                pass
+        path.touch()
+        out, _ = process.communicate()
+    assert out == "[False, True]\n"
+
+
+def test_whether_it_is_locked_is_told_truly(path: Path) -> None:
+    assert not is_locked(path)
+    with held(path) as process:
+        assert is_locked(path)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert path.with_name("run.db.lock").exists()
+        assert not is_locked(path)
+    with JournalLock(path, "now"):
+        assert is_locked(path)
+    assert not is_locked(path)

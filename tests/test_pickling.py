@@ -1,11 +1,14 @@
 import shutil
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from sqlite3 import connect
+from types import ModuleType
 from typing import Any
 
+import cloudpickle
 import pytest
 from facts import facts
 from tiny import Climb, Hill, Point, command, in_all, python, tune
@@ -13,7 +16,7 @@ from tiny import Climb, Hill, Point, command, in_all, python, tune
 import letstune
 from letstune import Params, SimpleTrainer, rand
 from letstune.errors import PickleError, PlanChangedError, PlanError
-from letstune.pickling import DATASET_LIMIT, dataset_limit, dump, load_object
+from letstune.pickling import DATASET_LIMIT, dataset_limit, dump, fingerprint, load_object
 
 TRAINER = """
 import letstune
@@ -407,3 +410,129 @@ def test_a_plan_that_differs_only_in_the_trainers_code_is_the_same(path: Path) -
 
 class Other(Climb):
     pass
+
+
+def test_a_dataset_that_is_given_at_a_resume_is_recorded(path: Path) -> None:
+    tune(Sized(), 1, path, dataset=[1, 2, 3])
+    for n, dataset in ((2, [1] * 5), (3, None), (4, [1] * 5)):
+        given = {} if dataset is None else {"dataset": dataset}
+        tuning = letstune.resume(path, n_trials=n, progress=False, **given)  # type: ignore[arg-type]
+        assert tuning.trial(n - 1).metric_value == 5.0
+        assert pickles(path) == ["trainer", "dataset", "dataset"]
+    assert letstune.resume(path, n_trials=5, progress=False).trial(4).metric_value == 5.0
+
+
+def test_another_dataset_is_noted(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for n, dataset, noted in ((1, [1, 2], 0), (2, [1, 2], 0), (3, [1], 1)):
+        tune(Sized(), n, path, dataset=dataset, progress=True)
+        assert capsys.readouterr().err.count("dataset is pickled differently") == noted
+
+
+# What changes with a trainer's code
+
+PRINTED = """
+class Plain(T):
+    def __init__(self):
+        self.name, self.scale, self.on, self.none = "name", 0.1, True, None
+
+    def train(self, params):
+        known = {one for one in "abc" if one in {"a", "b", "c", "d"}}
+        return None, {"m": len(known | {"x", "y"})}
+
+from letstune.pickling import fingerprint
+print(fingerprint(Plain()))
+"""
+
+
+@pytest.mark.parametrize("in_file", [True, False])
+def test_a_fingerprint_is_the_same_in_each_process(in_file: bool, tmp_path: Path) -> None:
+    script = write(tmp_path / "s.py", main="")
+    script.write_text(script.read_text() + PRINTED)
+    arguments = [script] if in_file else ["-c", script.read_text()]
+    runs = [python(*arguments, cwd=tmp_path, PYTHONHASHSEED=str(n)) for n in (1, 2, 3)]
+    assert [run.stderr for run in runs] == [""] * 3
+    assert len({run.stdout for run in runs}) == 1
+    assert len(runs[0].stdout.strip()) == 64
+
+
+def made(body: str, where: str) -> Any:
+    """Return a trainer whose code is nowhere but in memory."""
+    code = f"class T(Hill):\n    def train(self, params):\n        {body}\n"
+    if where == "function":
+        code = "def make():\n    " + code.replace("\n", "\n    ") + "\n    return T\nT = make()"
+    space: dict[str, Any] = {"Hill": Hill, "__name__": f"a_{where}"}
+    exec(code, space)
+    return space["T"]()
+
+
+@pytest.mark.parametrize("where", ["function", "notebook"])
+def test_a_fingerprint_changes_with_the_code_at_hand(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notebook = ModuleType("a_notebook")  # without a file
+    monkeypatch.setitem(sys.modules, notebook.__name__, notebook)
+    cloudpickle.register_pickle_by_value(notebook)
+    bodies = [
+        "return None, {'height': 1.0}",
+        "return None, {'height': 2.0}",
+        "return None, {'width': 1.0}",
+        "return params, {'height': abs(params.x)}",
+        "return params, {'height': hash(params.x)}",
+        "return params, {'height': params.x in {'a', 'b'}}",
+        "return params, {'height': params.x in {'a', 'c'}}",
+        "return params, {'height': (lambda: 1)()}",
+        "return params, {'height': (lambda: 2)()}",
+    ]
+    try:
+        found = [fingerprint(made(body, where)) for body in bodies]
+        assert found == [fingerprint(made(body, where)) for body in bodies]
+    finally:
+        cloudpickle.unregister_pickle_by_value(notebook)
+    assert len(set(found)) == len(bodies)
+
+
+TWINS = """
+import sys, letstune
+from letstune import Params, SimpleTrainer, rand
+
+class Leaf(Params):
+    depth: int = rand.ints(1, 9)
+
+class Stem(Params):
+    width: float = rand.uniform(0, 1)
+
+class Plant(Params):
+    x: float = rand.uniform(0, 1)
+    part: Leaf | Stem
+
+class Other(Params):
+    x: float = rand.uniform(0, 1)
+    part: Leaf | Stem
+
+class T(SimpleTrainer[Plant]):
+    metric = "x"
+
+    def load_dataset(self, dataset):
+        pass
+
+    def train(self, params):
+        return params, {"x": params.x}
+
+tuning = letstune.tune(T(), 3, journal=sys.argv[1], seed=1, progress=False)
+for trial in tuning:
+    model, params = trial.checkpoint.load_pickle(), trial.params
+    assert model == params and params == model
+    assert hash(model) == hash(params)
+    assert model.part == params.part
+    assert model != params.replace(x=0.5)
+    assert model != Other(x=params.x, part=params.part)
+print(type(model) is Plant)
+"""
+
+
+def test_params_of_a_scripts_class_equal_those_of_an_earlier_run(path: Path) -> None:
+    script = path.parent / "twins.py"
+    script.write_text(TWINS)
+    for told in ("True\n", "False\n"):  # made anew, from a checkpoint of another process
+        done = python(script, path, cwd=path.parent)
+        assert (done.stdout, done.stderr) == (told, "")

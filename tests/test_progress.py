@@ -10,6 +10,7 @@ from letstune.journal import Journal
 from letstune.progress import LOG_EVERY, Progress, describe, duration
 from letstune.records import EpochFinished, Event, Plan, Rounds, TrialFailed, TrialProposed
 from letstune.state import State
+from letstune.stores import DirectoryStore
 
 PLAN = Plan(
     metric="height",
@@ -186,3 +187,34 @@ def test_a_run_is_described_at_its_end(
     assert last == describe(journal.load()[1], 0.0, 0)
     journal.close()
     assert last.startswith("finished, 0 of 3 trials left, ")
+
+
+@pytest.mark.parametrize("method", ["recorded", "tell"])
+def test_a_display_that_fails_ends_no_run_and_is_told_once(
+    method: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise ValueError("no display")
+
+    def undeletable(*_: Any) -> None:
+        raise OSError("busy")  # so that there is something to tell
+
+    monkeypatch.setattr(Progress, method, broken)
+    monkeypatch.setattr(Progress, "close", lambda _: None)
+    monkeypatch.setattr(DirectoryStore, "delete", undeletable)
+    with pytest.warns(UserWarning, match="display failed.*no display.*The run goes on") as warned:
+        tuning = tune(Climb(), 3, path, rounds=[3])
+    assert len(warned) == 1
+    assert tuning.finished
+    assert tuning.errors == []
+
+
+def test_who_leads_and_then_fails_is_no_leader() -> None:
+    failed = TrialFailed(3, 1, "raised", "oh", "...")
+    assert state(*FIRST_ROUND).leader == (0.3, 3)
+    assert state(*FIRST_ROUND, failed).leader == (0.2, 2)
+    replayed = state()
+    rows = [(e.trial, e.epoch, e.value, e.seconds) for e in FIRST_ROUND]
+    replayed.replay(rows, [failed], [])
+    assert replayed.leader == (0.2, 2)
+    assert "best 0.2 (trial 2)" in describe(replayed, 0.0, 0)

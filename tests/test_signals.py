@@ -1,8 +1,10 @@
+import multiprocessing
 import os
 import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +16,10 @@ from tiny import TESTS, Climb, environment, tune
 
 import letstune
 from letstune import Interrupted
+from letstune.executors import Delivery, Executor
+from letstune.records import Task, TaskEnded
 from letstune.stores import DirectoryStore
+from letstune.worker import Worker
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals are others here")
 
@@ -268,3 +273,135 @@ def test_two_signals_during_a_commit_lose_nothing(
     other = path.with_name("other.db")
     tune(Climb(), 1, other, rounds=[5], keep_checkpoints="all")
     assert facts(path) == facts(other)
+
+
+def test_a_terminal_that_is_gone_costs_no_epoch(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+
+    def broken(file: int, data: bytes) -> int:
+        if file == 2:
+            raise BrokenPipeError
+        return write(file, data)
+
+    monkeypatch.setattr(os, "write", broken)
+    with pytest.raises(Interrupted):
+        tune(Signalling(), 2, path, rounds=[3])
+    assert recorded_epochs(path) == 2
+    assert letstune.load(path).errors == []
+
+
+class Forking(Climb):
+    """Its metric is how a process that it forks and terminates has ended."""
+
+    def train_epoch(self, epoch: int) -> dict[str, float]:
+        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+        child.start()
+        time.sleep(0.05)
+        child.terminate()
+        child.join(3)
+        ended = child.exitcode
+        child.kill()
+        child.join()
+        return {"height": float(ended or 0)}
+
+
+def test_a_process_that_a_trainer_forks_can_be_terminated(path: Path) -> None:
+    tuning = tune(Forking(), 1, path, rounds=[1])
+    assert tuning.finished  # and it was no signal to us
+    assert tuning[0].metric_value == -signal.SIGTERM
+
+
+# Several at a time
+
+
+class ThreeAtATime(Executor):
+    """Has three epochs in flight, and delivers them one by one, or all ``at_once``."""
+
+    slots = 3
+    at_once = False
+
+    def __init__(self, worker: Worker) -> None:
+        given = (worker._make_trainer, worker._dataset, worker._params_cls)
+        more = (worker._metric, worker._seed, worker._store)
+        self.idle = [Worker(*given, *more, f"slot{i}") for i in range(3)]
+        self.busy: list[Any] = []  # task, worker, outcomes to come, outcome in flight
+        self.stopped = False
+
+    def start(self, task: Task) -> None:
+        worker = self.idle.pop()
+        self.busy.append([task, worker, worker.train(task), None])
+
+    def deliveries(self) -> list[Delivery]:
+        for slot in self.busy:
+            if slot[3] is None and not self.stopped:
+                slot[3] = next(slot[2])
+        return [self.deliver() for _ in range(len(self.busy) if self.at_once else 1)]
+
+    def deliver(self) -> Delivery:
+        task, worker, outcomes, flown = self.busy.pop(0)
+        events, error = flown or ([], None)
+        if self.stopped:
+            events = [*(e for e in events if not isinstance(e, TaskEnded)), TaskEnded(task.trial)]
+        if events and isinstance(events[-1], TaskEnded):
+            self.idle.append(worker)
+        else:
+            self.busy.append([task, worker, outcomes, None])
+        return Delivery(task.trial, task.attempt, events, error)
+
+    def stop(self) -> None:
+        self.stopped = True
+
+    def close(self) -> None:
+        for worker in [*self.idle, *(slot[1] for slot in self.busy)]:
+            worker.close()
+
+
+class Counting(Climb):
+    """Is interrupted in a certain epoch, counted over all trials; trial 0 may fail."""
+
+    trained = 0
+    at = 0
+    failing = False
+
+    def train_epoch(self, epoch: int) -> dict[str, float]:
+        Counting.trained += 1
+        if Counting.trained == Counting.at:
+            signal.raise_signal(signal.SIGINT)
+        if Counting.failing and Counting.trained == 1:
+            raise ValueError("as asked for")
+        return super().train_epoch(epoch)
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+@pytest.mark.parametrize("at", [1, 3, 5, 8])
+def test_all_epochs_in_flight_are_recorded(
+    at: int, at_once: bool, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Counting, "trained", 0)
+    monkeypatch.setattr(Counting, "at", at)
+    monkeypatch.setattr(ThreeAtATime, "at_once", at_once)
+    with monkeypatch.context() as patched:
+        patched.setattr("letstune.tuning.InProcessExecutor", ThreeAtATime)
+        with pytest.raises(Interrupted):
+            tune(Counting(), 4, path, rounds=[2, 3])
+    assert recorded_epochs(path) == Counting.trained <= at + 2  # none is begun any more
+    assert {entry.name for entry in path.parent.iterdir()} == {"run.db", "run.checkpoints"}
+    assert letstune.resume(path, trainer=Climb(), progress=False).finished
+    other = uninterrupted(path)
+    assert metrics_of(path) == metrics_of(other)
+
+
+def test_what_is_delivered_with_a_failure_is_recorded_before_that_is_raised(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Counting, "trained", 0)
+    monkeypatch.setattr(Counting, "at", 0)
+    monkeypatch.setattr(Counting, "failing", True)
+    monkeypatch.setattr(ThreeAtATime, "at_once", True)
+    monkeypatch.setattr("letstune.tuning.InProcessExecutor", ThreeAtATime)
+    with pytest.raises(ValueError, match="as asked for"):
+        tune(Counting(), 3, path, rounds=[2], passthrough_errors=True)
+    assert recorded_epochs(path) == 2
+    assert [error.trial_id for error in letstune.load(path).errors] == [0]

@@ -14,7 +14,7 @@ from facts import metrics_of
 from tiny import Climb, Hill, Point, python, tune
 
 import letstune
-from letstune import EpochTrainer, Params, SimpleTrainer, StopTraining, rand
+from letstune import EpochTrainer, Params, Rounds, SimpleTrainer, StopTraining, rand
 from letstune.checkpoints import Checkpoint
 from letstune.errors import SpaceError, TrainerError
 from letstune.trainer import metric_values, params_class
@@ -548,3 +548,67 @@ def test_an_error_of_letstune_that_a_trainer_runs_into_is_its_trials_failure(pat
     assert tuning.finished
     assert 0 < len(tuning.errors) < 8
     assert all(SpaceError.__name__ in error.traceback for error in tuning.errors)
+
+
+class StoppingInSave(Climb):
+    def save(self, checkpoint: Checkpoint) -> None:
+        if len(self.model) == 3 and self.model[0] < 0:
+            raise StopTraining
+        super().save(checkpoint)
+
+
+def test_it_is_too_late_to_stop_in_save(path: Path) -> None:
+    tuning = tune(StoppingInSave(), 8, path, rounds=[3])
+    assert tuning.finished
+    failed = {t.trial_id for t in tuning if t.params.x < 0}
+    assert 0 < len(failed) < 8
+    assert {error.trial_id for error in tuning.errors} == failed
+    assert {error.epoch for error in tuning.errors} == {1}
+    assert all("StopTraining" in error.message for error in tuning.errors)
+    assert {(t.status, len(t.epochs)) for t in tuning} == {("failed", 1), ("trained", 3)}
+
+
+class Exiting(Stopping):
+    """Ends the program."""
+
+    def stop(self, where: str) -> None:
+        if where == self.where:
+            sys.exit("no GPU")
+
+
+@pytest.mark.parametrize("where", ["create_model", "load", "train_epoch"])
+def test_an_exit_is_the_trials_failure(where: str, path: Path) -> None:
+    tuning = tune(Exiting(where), 3, path, rounds=Rounds([1, 3], keep=1))
+    assert tuning.finished
+    assert [error.message for error in tuning.errors] == ["SystemExit: no GPU"] * 3
+
+
+class LateTorch(Climb):
+    def train_epoch(self, epoch: int) -> dict[str, float]:
+        if epoch == 0:
+            sys.modules["torch"] = SimpleNamespace(manual_seed=SEEDED.append)  # type: ignore[assignment]
+        return super().train_epoch(epoch)
+
+
+def test_a_framework_that_is_imported_in_the_middle_is_told_once(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace())  # to be put back
+    del sys.modules["torch"]
+    told = r"torch was first imported in the middle of trial 0.*load_dataset"
+    with pytest.warns(UserWarning, match=told) as warned:
+        tune(LateTorch(), 2, path, rounds=[3])
+    assert len(warned) == 1
+
+
+class TorchInTime(Hill):
+    def load_dataset(self, dataset: Any) -> None:
+        sys.modules["torch"] = SimpleNamespace(manual_seed=SEEDED.append)  # type: ignore[assignment]
+
+
+def test_a_framework_may_be_imported_in_load_dataset(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace())  # to be put back
+    del sys.modules["torch"]
+    tune(TorchInTime(), 2, path)  # a warning would be an error

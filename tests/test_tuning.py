@@ -1,10 +1,13 @@
+import json
 import re
+import sys
 import threading
 from collections.abc import Sequence
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from sqlite3 import connect
+from types import FunctionType, ModuleType
 from typing import Any, Literal
 
 import numpy as np
@@ -654,3 +657,102 @@ def test_progress_goes_to_stderr_and_can_be_silenced(
     out, err = capsys.readouterr()
     assert out == ""
     assert "finished" in err
+
+
+# Spaces that are hard to find something new in
+
+
+class Stuck(Sampler):
+    def propose(self, space: Any, history: Any, rng: Any, trial: int) -> Params:
+        return Point(x=0.5, n=1)
+
+
+def test_a_sampler_that_repeats_itself_gets_distinct_trials_all_the_same(path: Path) -> None:
+    tuning = tune(Hill(), 6, path, sampler=Stuck())
+    assert tuning.finished
+    assert len({trial.params for trial in tuning}) == 6
+    assert tuning.trial(0).params == Point(x=0.5, n=1)
+
+
+class Growing(Own):
+    limit = 3
+
+    @classmethod
+    def get_random_params(cls, rng: np.random.Generator) -> "Growing":
+        return cls(x=int(rng.integers(Growing.limit)))
+
+
+class OfGrowing(OfOwn):
+    params_cls = Growing
+
+
+@pytest.mark.parametrize("how", ["tune", "resume"])
+def test_more_trials_look_again_at_a_space_that_seemed_exhausted(
+    how: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Growing, "limit", 3)
+
+    def more(n_trials: int) -> int:
+        if how == "tune":
+            return len(tune(OfGrowing(), n_trials, path))
+        return len(letstune.resume(path, n_trials=n_trials, progress=False))
+
+    assert len(tune(OfGrowing(), 9, path)) == 3
+    monkeypatch.setattr(Growing, "limit", 6)
+    assert more(9) == 3  # what is finished is only read
+    assert more(10) == 6
+    assert more(11) == 6
+
+
+# What is recorded of the packages in use
+
+
+def versions(path: Path) -> dict[str, str]:
+    with closing(connect(path)) as db:
+        ((text,),) = db.execute("SELECT value FROM plan WHERE fact = 'versions'")
+    found: dict[str, str] = json.loads(text)
+    return found
+
+
+class OfModule(Hill):
+    """Belongs to a module that the test makes."""
+
+
+@pytest.mark.parametrize("how", ["module", "class", "function"])
+def test_versions_of_what_the_trainers_module_imports_are_recorded(
+    how: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = ModuleType("apackage")
+    package.__version__ = "1.2.3"  # type: ignore[attr-defined]
+    user = ModuleType("auser")
+    user.imported = {  # type: ignore[attr-defined]
+        "module": package,
+        "class": type("Made", (), {"__module__": "apackage.sub"}),
+        "function": FunctionType((lambda: None).__code__, {"__name__": "apackage"}),
+    }[how]
+    user.OfModule = OfModule  # type: ignore[attr-defined]
+    for module in (package, user):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(OfModule, "__module__", "auser")
+    tune(OfModule(), 1, path)
+    assert versions(path)["apackage"] == "1.2.3"
+    assert versions(path)["numpy"] == np.__version__
+    assert "auser" not in versions(path)
+
+
+def test_asking_for_versions_imports_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    lazy, user = ModuleType("alazy"), ModuleType("auser")
+
+    def fail(name: str) -> Any:
+        asked.append(name)
+        raise ImportError(name)
+
+    lazy.__getattr__ = fail  # type: ignore[method-assign]
+    user.lazy, user.OfModule = lazy, OfModule  # type: ignore[attr-defined]
+    for module in (lazy, user):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(OfModule, "__module__", "auser")
+    tune(OfModule(), 1, path)
+    assert asked == []
+    assert "alazy" not in versions(path)
