@@ -9,9 +9,10 @@ from enum import Enum
 from types import NoneType, UnionType
 from typing import Any, Final, ForwardRef, Literal, TypeAlias, Union, get_args, get_origin
 
-from letstune.distributions import Bools, Constant, Distribution, OneOf, decode, exact, plain
+from letstune.distributions import Bools, Constant, Distribution, OneOf
 from letstune.errors import SpaceError
 from letstune.space import Node, Space
+from letstune.values import decode, exact, plain
 
 MISFIT: Final = object()
 _SCALARS: Final = (bool, int, float, str, NoneType)

@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, dataclass_transfor
 
 from letstune import rand
 from letstune.annotations import MISFIT, Annotation, parse
-from letstune.distributions import Constant, Distribution, OneOf, Undeclared, encode
+from letstune.distributions import Constant, Distribution, OneOf, Undeclared
 from letstune.errors import SpaceError
 from letstune.recorded import RecordedParams, dumps, encode_params
 from letstune.space import Node, Space
+from letstune.values import encode
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final, Protocol, cast
 
-from letstune.distributions import encode
+from letstune.values import encode
 
 # A made encoder, as json.dumps makes a new one at every call with separators.
 dumps: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode

@@ -11,16 +11,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from letstune.distributions import (
-    Constant,
-    Distribution,
-    OneOf,
-    decode,
-    from_dict,
-    plain,
-)
+from letstune.distributions import Constant, Distribution, OneOf, from_dict
 from letstune.errors import SpaceError
 from letstune.recorded import ParamsLike, RecordedParams, dumps
+from letstune.values import decode, plain
 
 if TYPE_CHECKING:
     import numpy as np

@@ -163,11 +163,9 @@ def tune(
         trainer=pickling.type_name(type(trainer)),
         dataset=describe_dataset(dataset, kept_dataset is not None),
     )
+    plugged = {"sampler": (sampler, Sampler), "store": (store, Store)}
     pickles = [kept, *([kept_dataset] if kept_dataset else [])]
-    if isinstance(sampler, Sampler):
-        pickles.append(pickling.dump("sampler", sampler))
-    if isinstance(store, Store):
-        pickles.append(pickling.dump("store", store))
+    pickles += [pickling.dump(n, v) for n, (v, cls) in plugged.items() if isinstance(v, cls)]
     make_folder(path)
     with JournalLock(path, now()):
         exists = path.exists()
@@ -256,22 +254,15 @@ def resume(
         elif dataset is _Recorded.RECORDED:
             dataset = _restore_dataset(opened, recorded)
         else:
-            kept_dataset, note = _keep_dataset(dataset)
-            described = describe_dataset(dataset, kept_dataset is not None)
-            if described["value"] is None or described != recorded.dataset:
-                facts["dataset"] = described
-                kept += [kept_dataset] if kept_dataset else []
+            facts, pickles, note = _another_dataset(opened, recorded, dataset)
+            kept += pickles
         return _run(
             opened,
             _agree(opened, state, plan, facts, kept),
             trainer,
             dataset,
-            sampler=make_sampler(recorded.sampler["name"], recorded.sampler["options"])
-            if recorded.sampler["options"] is not None
-            else _restore(opened, "sampler", "install what it needs."),
-            store=None
-            if recorded.store["options"] is not None
-            else _restore(opened, "store", "install what it needs."),
+            sampler=_recorded_sampler(opened, recorded),
+            store=_recorded_store(opened, recorded),
             note=note,
             passthrough_errors=passthrough_errors,
             progress=progress,
@@ -471,6 +462,32 @@ def _restore(journal: Journal, name: str, help_with: str) -> Any:
     if kept is None:
         raise PickleError(f"{journal.path}: there is no {name} in it; {help_with}")
     return pickling.load(kept, journal.path, help_with)
+
+
+def _recorded_sampler(journal: Journal, plan: Plan) -> Sampler:
+    if plan.sampler["options"] is not None:
+        return make_sampler(plan.sampler["name"], plan.sampler["options"])
+    sampler: Sampler = _restore(journal, "sampler", "install what it needs.")
+    return sampler
+
+
+def _recorded_store(journal: Journal, plan: Plan) -> Store | None:
+    if plan.store["options"] is not None:
+        return None
+    store: Store = _restore(journal, "store", "install what it needs.")
+    return store
+
+
+def _another_dataset(
+    journal: Journal, recorded: Plan, dataset: object
+) -> tuple[dict[str, Any], list[Pickle], str]:
+    """Return what of the plan changes with a dataset, what is to be kept, and a note."""
+    kept, note = _keep_dataset(dataset)
+    described = describe_dataset(dataset, kept is not None)
+    old = journal.pickle_sha256("dataset")
+    if described == recorded.dataset and kept is not None and kept.sha256 == old:
+        return {}, [], note
+    return {"dataset": described}, [kept] if kept else [], note
 
 
 def _restore_dataset(journal: Journal, plan: Plan) -> Any:

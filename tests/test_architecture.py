@@ -11,6 +11,7 @@ HOUSE = [
     "_version",
     # What a user describes an experiment with
     "errors",
+    "values",
     "distributions",
     "recorded",
     "space",
