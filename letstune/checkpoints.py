@@ -18,6 +18,12 @@ from letstune.stores import Store, temporary
 PICKLE: Final = "model.pickle"
 
 
+REMEDY: Final = (
+    "Bring it back from a backup; or let `letstune check --fix` write it off, and `letstune "
+    "resume` train the epochs again that nothing else can bring back."
+)
+
+
 class Checkpoint:
     """A folder to fill with a model, or to get it back from.
 
@@ -198,15 +204,11 @@ def fetch(store: Store, stored: Stored, folder: Path, what: str) -> Path:
     Raises:
         CheckpointError: it is missing, or not what was saved.
     """
-    remedy = (
-        "Bring it back from a backup; or let `letstune check --fix` write it off, and `letstune "
-        "resume` train the epochs again that nothing else can bring back."
-    )
     try:
         store.get(stored.uri, folder)
     except FileNotFoundError as error:
         raise CheckpointError(
-            f"{what} is missing: there is no {stored.uri!r} in {_where(store)}. {remedy}"
+            f"{what} is missing: there is no {stored.uri!r} in {_where(store)}. {REMEDY}"
         ) from error
     except CheckpointError:
         raise
@@ -220,7 +222,7 @@ def fetch(store: Store, stored: Stored, folder: Path, what: str) -> Path:
         raise CheckpointError(
             f"{what}, {stored.uri!r} in {_where(store)}, is not what was saved: {size} bytes "
             f"with SHA-256 {sha256[:12]}..., expected {stored.size} with {stored.sha256[:12]}... "
-            f"{remedy}"
+            f"{REMEDY}"
         )
     return folder
 

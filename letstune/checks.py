@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from letstune.arguments import journal_path
-from letstune.checkpoints import fetch
+from letstune.checkpoints import REMEDY, fetch
 from letstune.errors import CheckpointError
 from letstune.journal import Journal, now
 from letstune.locks import JournalLock, is_locked
@@ -84,4 +84,4 @@ def _lost(store: Store, state: State) -> Iterator[tuple[int, int, str]]:
                 try:
                     fetch(store, stored, Path(folder), "the checkpoint")
                 except CheckpointError as error:
-                    yield number, epoch, str(error)
+                    yield number, epoch, str(error).removesuffix(REMEDY).strip()

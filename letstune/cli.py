@@ -220,9 +220,11 @@ def status(journal: Path, as_json: bool) -> None:
       letstune status digits.db
       letstune status digits.db --json
     """
+    from letstune.arguments import journal_path
     from letstune.journal import Journal
+    from letstune.locks import is_locked
 
-    source = Journal(journal)
+    source = Journal(journal_path(journal))
     try:
         plan, state = source.load()
         sessions = source.sessions()
@@ -234,6 +236,7 @@ def status(journal: Path, as_json: bool) -> None:
     facts = {
         "journal": str(journal),
         "finished": state.finished,
+        "running": is_locked(journal_path(journal)),
         "trainer": plan.trainer,
         "metric": plan.metric,
         "n_trials": state.n_trials,
@@ -366,6 +369,7 @@ def check(journal: Path, fix: bool, as_json: bool) -> None:
     else:
         click.echo(f"{journal}: nothing is wrong.")
     if any(not found.mended for found in findings):
+        click.echo("`letstune check --fix` mends what can be mended; see --help.", err=True)
         sys.exit(1)
 
 

@@ -280,6 +280,14 @@ def _collect_fields(cls: type[Params]) -> dict[str, _Field]:
     for name, value in list(vars(cls).items()):
         if name in fields and name not in annotations:
             fields[name] = _field(cls, name, fields[name].annotation, value)
+        elif name not in fields and isinstance(value, Distribution):
+            raise SpaceError(
+                f"{cls.__name__}.{name} has a distribution, but no annotation, which makes it a "
+                f"parameter. Write  {name}: {value.produces.__name__} = {value}"
+                if value.produces
+                else f"{cls.__name__}.{name} has a distribution, but no annotation, which makes it "
+                f"a parameter. Write its type behind its name, as in  {name}: int = {value}"
+            )
     return fields
 
 

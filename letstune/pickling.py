@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from letstune.errors import PickleError, PlanError
 from letstune.journal import Pickle
+from letstune.trainer import Trainer
 
 DATASET_LIMIT: Final = 64 * 2**20
 """The largest dataset that is kept in a journal, in bytes, unless LETSTUNE_DATASET_LIMIT is set."""
@@ -215,11 +216,16 @@ def load_object(name: str) -> Any:
         )
     module = _load_file(Path(source)) if source.endswith(".py") else _load_module(source)
     if not hasattr(module, attribute):
-        trainers = [n for n, v in vars(module).items() if isinstance(v, type) and "Trainer" in n]
-        raise PlanError(f"{source} has no {attribute!r}; it has {', '.join(trainers) or 'none'}.")
+        trainers = [
+            n
+            for n, v in vars(module).items()
+            if isinstance(v, type) and issubclass(v, Trainer) and v.__module__ == module.__name__
+        ]
+        there = f"its trainers are {', '.join(trainers)}" if trainers else "it has no trainers"
+        raise PlanError(f"{source} has no {attribute!r}; {there}.")
     found = getattr(module, attribute)
-    if not isinstance(found, type):
-        return found
+    if not isinstance(found, type) or not issubclass(found, Trainer):
+        return found  # whatever it is, `tune` says so
     try:
         inspect.signature(found).bind()
     except TypeError as error:

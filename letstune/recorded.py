@@ -43,12 +43,14 @@ class RecordedParams:
 
     def __getattr__(self, name: str) -> Any:
         # By pickle and copy, before __init__ ran, the slots are asked for, too.
-        if name not in RecordedParams.__slots__ and name in self._values:
+        if name in RecordedParams.__slots__:
+            raise AttributeError(name)
+        if name in self._values:
             return self._values[name]
-        known = ", ".join(self._values) if name not in RecordedParams.__slots__ else ""
+        known = ", ".join(self._values)
         raise AttributeError(
-            f"The recorded params have no {name!r}, only: {known}. Methods of their class are "
-            "there once its module is imported and the run loaded with it."
+            f"The recorded params have no {name!r}, only: {known}. For methods of their class, "
+            f"make one of them:  {self._name}.from_dict(params.to_dict())"
         )
 
     def __setattr__(self, name: str, value: object) -> None:

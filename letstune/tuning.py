@@ -348,6 +348,12 @@ def _run(
         raise
     finally:
         shown.close()
+    failed = [trial for trial in runner.state.trials if trial.status == "failed"]
+    if failed and len(failed) == len(runner.state.trials):
+        say(
+            f"letstune: all {len(failed)} trials failed; `letstune show {path} 0` tells how. They "
+            "are not tried again: mend the trainer, and give a new journal."
+        )
     return _results(path, plan, runner.state, params_cls.space(), store)
 
 
@@ -386,7 +392,11 @@ def _agree(
         listed = "\n".join(f"  {line}" for line in different)
         raise PlanChangedError(
             f"{journal.path} was started with another plan, and nothing was changed:\n{listed}\n"
-            "Resume it with the plan that it has, or give another journal."
+            + (
+                "Resume it with the plan that it has, or give another journal."
+                if state.total_epochs
+                else "No epoch is recorded in it yet: delete it to begin anew."
+            )
         )
     facts = dict(facts)
     if plan.n_trials != recorded.n_trials:

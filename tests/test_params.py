@@ -689,3 +689,13 @@ print(sorted({"numpy", "pandas", "cloudpickle"} & set(sys.modules)))
 """
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert ran.stdout.strip() == b"[]"
+
+
+def test_a_distribution_without_an_annotation_is_refused() -> None:
+    with pytest.raises(
+        SpaceError, match="P.batch has a distribution, but no annotation.*batch: int"
+    ):
+
+        class P(Params):
+            x: float = rand.uniform(0, 1)
+            batch = rand.ints(8, 256)

@@ -756,3 +756,18 @@ def test_asking_for_versions_imports_nothing(path: Path, monkeypatch: pytest.Mon
     tune(OfModule(), 1, path)
     assert asked == []
     assert "alazy" not in versions(path)
+
+
+def test_all_trials_failing_is_told(path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    tune(Hopeless(), 3, path)
+    assert "all 3 trials failed" in capfd.readouterr().err
+
+
+def test_a_plan_without_an_epoch_may_be_deleted(path: Path) -> None:
+    class Misspelt(Climb):
+        metric = "hight"
+
+    with pytest.raises(TrainerError, match="'hight'"):
+        tune(Misspelt(), 3, path)
+    with pytest.raises(PlanChangedError, match="No epoch is recorded in it yet: delete it"):
+        tune(Climb(), 3, path)
