@@ -693,7 +693,7 @@ print(sorted({"numpy", "pandas", "cloudpickle"} & set(sys.modules)))
 
 def test_a_distribution_without_an_annotation_is_refused() -> None:
     with pytest.raises(
-        SpaceError, match="P.batch has a distribution, but no annotation.*batch: int"
+        SpaceError, match=r"P\.batch has a distribution, but no annotation.*batch: int"
     ):
 
         class P(Params):
