@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,7 @@ def run(*command: object, cwd: Path) -> str:
 
 
 def counts(journal: Path) -> dict[str, int]:
-    with sqlite3.connect(journal) as connection:
+    with closing(sqlite3.connect(journal)) as connection:
         return {
             table: connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
             for table in ("trials", "epochs", "failures", "sessions", "deletions")
@@ -77,7 +78,7 @@ def counts(journal: Path) -> dict[str, int]:
 
 def outcome(journal: Path) -> list[tuple[object, ...]]:
     """Return all that a run found out, but no clocks."""
-    with sqlite3.connect(journal) as connection:
+    with closing(sqlite3.connect(journal)) as connection:
         return connection.execute(
             "SELECT trial, params, epoch, value, metrics, bytes, sha256 "
             "FROM trials JOIN epochs USING (trial) ORDER BY trial, epoch"
