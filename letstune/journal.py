@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -97,6 +97,12 @@ class Journal:
         rows = self._rows("SELECT fact, value FROM plan ORDER BY seq")
         return {fact: json.loads(value) for fact, value in rows}
 
+    @cached_property
+    def _metric(self) -> str:
+        # It never changes, and a sampler's history is read trial by trial.
+        metric: str = self.facts()["metric"]
+        return metric
+
     def load(self) -> tuple[Plan, State]:
         """Return the plan, and the state that all events lead to, at one moment of the run."""
         with _explained(self.path), _uncollected():
@@ -143,7 +149,7 @@ class Journal:
 
     def epochs(self, trial: int | None = None) -> Iterator[EpochFinished]:
         """Yield the epochs of one trial, or of all, by trial and epoch."""
-        metric = self.facts()["metric"]
+        metric = self._metric
         where = "" if trial is None else f"WHERE trial = {int(trial)} "
         for number, epoch, metrics, started, seconds, uri, size, sha256 in self._rows(
             "SELECT trial, epoch, metrics, started, seconds, checkpoint, bytes, sha256 "

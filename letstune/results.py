@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -156,11 +157,8 @@ class _Run:
     decode: Callable[[str], Any]
 
     def epochs(self, trial_id: int | None = None) -> tuple[Epoch, ...]:
-        journal = Journal(self.path)
-        try:
+        with closing(Journal(self.path)) as journal:
             return tuple(map(self._epoch, journal.epochs(trial_id)))
-        finally:
-            journal.close()
 
     def _epoch(self, recorded: EpochFinished) -> Epoch:
         return Epoch(
@@ -174,11 +172,8 @@ class _Run:
         )
 
     def failures(self) -> list[TrialFailed]:
-        journal = Journal(self.path)
-        try:
+        with closing(Journal(self.path)) as journal:
             return journal.failures()
-        finally:
-            journal.close()
 
     def checkpoint(self, trial_id: int, epoch: int) -> Checkpoint:
         what = f"{self.path}: the checkpoint of epoch {epoch} of trial {trial_id}"
@@ -200,11 +195,8 @@ class _Run:
         return Checkpoint(folder)
 
     def _deleted(self, trial_id: int, epoch: int) -> str | None:
-        journal = Journal(self.path)
-        try:
+        with closing(Journal(self.path)) as journal:
             return journal.deletions().get((trial_id, epoch))
-        finally:
-            journal.close()
 
     def _why_not(self, trial_id: int, epoch: int) -> str:
         why = self._deleted(trial_id, epoch)

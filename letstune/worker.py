@@ -64,6 +64,7 @@ class Worker:
         self._metric = metric
         self._trainer: Trainer[Any] | None = None
         self._model: Any = None
+        self._seeded: set[str] = set()
 
     def train(self, task: Task) -> Iterator[Outcome]:
         """Train a task, yielding what is to be recorded together, as it comes about.
