@@ -1,0 +1,33 @@
+"""What letstune itself plugs in, through the same hooks as any other plugin."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+from letstune.hookspecs import API_VERSION, Register, hookimpl
+from letstune.samplers import GridSampler, RandomSampler, SobolSampler
+from letstune.stores import DirectoryStore
+
+LETSTUNE_API: Final = API_VERSION
+
+NAMES: Final = ("sampler.random", "sampler.grid", "sampler.sobol", "store.directory")
+"""What the entry points of a distribution would say."""
+
+
+@hookimpl
+def register_samplers(register: Register) -> None:
+    """Register the samplers that need nothing but NumPy and SciPy."""
+    register("random", RandomSampler)
+    register("grid", GridSampler)
+    register("sobol", SobolSampler)
+
+
+@hookimpl
+def register_stores(register: Register) -> None:
+    """Register the store for all that is a path and no URI."""
+    register("directory", _directory)
+
+
+def _directory(uri: str, **options: Any) -> DirectoryStore:
+    return DirectoryStore(Path(uri), **options)

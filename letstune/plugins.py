@@ -1,0 +1,256 @@
+"""What is plugged in: found by its name, and imported only then.
+
+The names of a distribution's entry points say what it registers, so looking for one thing imports
+nothing else, and a plugin that is broken can break no run that does not name it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from inspect import signature
+from types import ModuleType
+from typing import Any, Final
+
+import pluggy
+
+from letstune import builtin, hookspecs
+from letstune._version import __version__
+from letstune.errors import PlanError, PluginError
+from letstune.hookspecs import API_VERSION, PROJECT
+
+HOOKS: Final[Mapping[str, str]] = {
+    "sampler": "register_samplers",
+    "store": "register_stores",
+    "executor": "register_executors",
+    "observer": "register_observers",
+    "export": "register_exports",
+    "command": "register_commands",
+}
+"""The kinds of things that can be plugged in, and the hook for each."""
+
+EXAMPLES: Final = {
+    "sampler": "letstune-optuna",
+    "store": "letstune-fsspec",
+    "executor": "letstune-dask",
+}
+"""A plugin of each kind, for an error that says what could be installed."""
+
+ANY: Final = "*"
+RESTRICTION: Final = "LETSTUNE_PLUGINS"
+
+Factory = Callable[..., Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plugged:
+    """A thing that an installed distribution says it registers; nothing of it is imported yet."""
+
+    kind: str
+    name: str
+    module: str
+    distribution: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name!r} of {self.source}"
+
+    @property
+    def source(self) -> str:
+        """The distribution and its version."""
+        return f"{self.distribution} {self.version}"
+
+    @property
+    def by(self) -> dict[str, str]:
+        """The plan's fact about who supplies it."""
+        return {"distribution": self.distribution, "version": self.version}
+
+    def factory(self) -> Factory:
+        """Import the plugin, and return what makes the thing.
+
+        Raises:
+            PluginError: it cannot be imported, was made for another version of letstune's hooks,
+                or does not register what its entry points say.
+        """
+        registered = load(self)
+        if self.name not in registered.get(self.kind, {}):
+            raise PluginError(
+                f"{self.source} says in its entry points that it has a {self.kind} {self.name!r}, "
+                f"but {HOOKS[self.kind]} of {self.module} does not register it. Mend the plugin, "
+                "or install another version of it."
+            )
+        return registered[self.kind][self.name]
+
+
+def allowed() -> frozenset[str] | None:
+    """Return the distributions that may be loaded; None if all may.
+
+    The environment variable LETSTUNE_PLUGINS lists them, separated by commas.
+    """
+    text = os.environ.get(RESTRICTION)
+    if text is None:
+        return None
+    return frozenset(_canonical(name) for name in text.split(",") if name.strip())
+
+
+def _canonical(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).strip().lower()
+
+
+def installed() -> Iterator[Plugged]:
+    """Yield what there is, that of letstune first, without importing any of it."""
+    from importlib.metadata import entry_points
+
+    for name in builtin.NAMES:
+        yield _plugged(name, builtin.__name__, PROJECT, __version__)
+    # A set, since a distribution may be on the import path twice.
+    others = {
+        _plugged(entry.name, entry.value, _canonical(entry.dist.name), entry.dist.version)
+        for entry in entry_points(group=PROJECT)
+        if entry.dist is not None
+    }
+    yield from sorted(others, key=lambda p: (p.kind, p.name, p.distribution, p.version))
+
+
+def _plugged(entry: str, module: str, distribution: str, version: str) -> Plugged:
+    kind, _, name = entry.partition(".")
+    return Plugged(kind=kind, name=name, module=module, distribution=distribution, version=version)
+
+
+def find(kind: str, name: str) -> Plugged:
+    """Return what is registered under a name, without importing it.
+
+    Args:
+        kind: one of `HOOKS`.
+        name: for a store or an executor, the scheme of a URI.
+
+    Raises:
+        PlanError: nothing is.
+        PluginError: several distributions claim the name, or LETSTUNE_PLUGINS excludes the one
+            that has it.
+    """
+    there = [plugged for plugged in installed() if plugged.kind == kind]
+    claims = [plugged for plugged in there if plugged.name == name]
+    claims = claims or [plugged for plugged in there if plugged.name == ANY]
+    may = [plugged for plugged in claims if is_allowed(plugged)]
+    if claims and not may:
+        raise PluginError(
+            f"The {kind} {name!r} is of {claims[0].source}, which {RESTRICTION}="
+            f"{os.environ[RESTRICTION]!r} excludes. Add {claims[0].distribution} to it."
+        )
+    if len(may) > 1:
+        raise PluginError(
+            f"The {kind} {name!r} is claimed by {' and by '.join(c.source for c in may)}. "
+            f"Uninstall one of them, or list in {RESTRICTION} which ones may be loaded."
+        )
+    if not may:
+        names = ", ".join(sorted({plugged.name for plugged in there} - {ANY})) or "none"
+        raise PlanError(
+            f"There is no {kind} {name!r}; there is {names}. If a plugin has it, install that: "
+            f"pip install {EXAMPLES.get(kind, 'letstune-...')}"
+        )
+    return may[0]
+
+
+def is_allowed(plugged: Plugged) -> bool:
+    """Tell whether LETSTUNE_PLUGINS, if it is set, lists the distribution; letstune always may."""
+    listed = allowed()
+    return listed is None or plugged.distribution in listed or plugged.distribution == PROJECT
+
+
+def load(plugged: Plugged) -> dict[str, dict[str, Factory]]:
+    """Import a plugin, and return the factories that it registers, by kind and name.
+
+    Raises:
+        PluginError: it cannot be imported, was made for another version of letstune's hooks, has
+            a hook that letstune does not know, or registers a name twice.
+    """
+    module = _import(plugged)
+    version = getattr(module, "LETSTUNE_API", None)
+    if version != API_VERSION:
+        raise PluginError(
+            f"{plugged.source} is made for version {version} of letstune's hooks (LETSTUNE_API in "
+            f"{plugged.module}), but letstune {__version__} has version {API_VERSION}. Install "
+            "releases of the two that go together."
+        )
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(hookspecs)
+    try:
+        manager.register(module, plugged.distribution)
+        manager.check_pending()
+    except pluggy.PluginValidationError as error:
+        raise PluginError(
+            f"{plugged.source}: {error}. Its hooks must be those of letstune.hookspecs, with the "
+            "same arguments."
+        ) from error
+    found: dict[str, dict[str, Factory]] = {}
+    for kind, hook in HOOKS.items():
+        found[kind] = {}
+
+        def register(name: str, factory: Factory, /, kind: str = kind) -> None:
+            if name in found[kind]:
+                raise PluginError(
+                    f"{plugged.source} registers the {kind} {name!r} twice; a name stands for one "
+                    "thing. Mend the plugin."
+                )
+            found[kind][name] = factory
+
+        getattr(manager.hook, hook)(register=register)
+    return found
+
+
+def _import(plugged: Plugged) -> ModuleType:
+    try:
+        return import_module(plugged.module)
+    except Exception as error:
+        raise PluginError(
+            f"{plugged.source} cannot be imported: {type(error).__name__}: {error}. Mend its "
+            f"installation: pip install --force-reinstall {plugged.distribution}."
+        ) from error
+
+
+def make(plugged: Plugged, *args: Any, **options: Any) -> Any:
+    """Return what a factory makes of options.
+
+    Raises:
+        PlanError: it does not take them.
+        PluginError: see `Plugged.factory`.
+    """
+    factory = plugged.factory()
+    try:
+        signature(factory).bind(*args, **options)
+    except TypeError as error:
+        raise PlanError(f"{plugged} with options {options!r}: {error}.") from error
+    except ValueError:
+        pass  # of a factory in C, whose arguments cannot be known: it says so itself
+    return factory(*args, **options)
+
+
+def problem(plugged: Plugged) -> str | None:
+    """Return why a thing cannot be used, or None; this imports its plugin."""
+    if plugged.kind not in HOOKS or not plugged.name:
+        entry = f"{plugged.kind}.{plugged.name}".rstrip(".")
+        return (
+            f"{plugged.source} has an entry point {entry!r}; expected KIND.NAME, the kind being "
+            f"one of {', '.join(HOOKS)}. Mend the plugin."
+        )
+    try:
+        if find(plugged.kind, plugged.name) == plugged:
+            plugged.factory()
+    except (PluginError, PlanError) as error:
+        return str(error)
+    return None
+
+
+def supplier(cls: type) -> dict[str, str] | None:
+    """Return the plan's fact about the plugin whose package a class is of; None if of none."""
+    package = cls.__module__.partition(".")[0]
+    if package == PROJECT:
+        return {"distribution": PROJECT, "version": __version__}
+    for plugged in installed():
+        if plugged.module.partition(".")[0] == package:
+            return plugged.by
+    return None

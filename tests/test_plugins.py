@@ -1,0 +1,413 @@
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from distributions import FOLDERS, MIDDLE, install
+from facts import facts
+from tiny import Climb, Hill, command, in_all, python, tune
+
+import letstune
+from letstune import plugins
+from letstune.errors import PlanChangedError, PlanError, PluginError
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Return a folder on the import path, whose modules are forgotten in the end."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(folder)
+    before = set(sys.modules)
+    yield folder
+    for name in set(sys.modules) - before:
+        if str(folder) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    (tmp_path / "runs").mkdir()
+    return tmp_path / "runs" / "run.db"
+
+
+def recorded(path: Path, fact: str) -> Any:
+    from letstune.journal import Journal
+
+    journal = Journal(path)
+    try:
+        return journal.facts()[fact]
+    finally:
+        journal.close()
+
+
+# Finding
+
+
+def test_what_letstune_has_is_registered_through_the_hooks() -> None:
+    own = [plugged for plugged in plugins.installed() if plugged.distribution == "letstune"]
+    for kind, name in [("sampler", "random"), ("sampler", "grid"), ("store", "directory")]:
+        assert any((plugged.kind, plugged.name) == (kind, name) for plugged in own)
+    assert [plugins.problem(plugged) for plugged in own] == [None] * len(own)
+
+
+def test_a_plugin_is_found_by_the_names_of_its_entry_points(site: Path) -> None:
+    install(site, "letstune-middle", MIDDLE, "sampler.middle", version="2.5")
+    found = plugins.find("sampler", "middle")
+    assert found.by == {"distribution": "letstune-middle", "version": "2.5"}
+    assert plugins.make(found, shift=0.5).shift == 0.5
+
+
+def test_finding_imports_nothing(site: Path) -> None:
+    install(site, "letstune-middle", MIDDLE, "sampler.middle")
+    install(site, "letstune-broken", "raise RuntimeError('oh no')", "sampler.broken")
+    plugins.find("sampler", "middle")
+    assert not {"letstune_middle", "letstune_broken"} & set(sys.modules)
+
+
+def test_a_broken_plugin_breaks_only_what_names_it(site: Path, path: Path) -> None:
+    install(site, "letstune-broken", "raise RuntimeError('oh no')", "sampler.broken", "store.s9")
+    tune(Hill(), 2, path)
+    with pytest.raises(
+        PluginError, match=r"letstune-broken 1.0 cannot be imported: RuntimeError: oh no"
+    ):
+        tune(Hill(), 2, path.with_name("b.db"), sampler="broken")
+    with pytest.raises(PluginError, match="oh no"):
+        tune(Hill(), 2, path.with_name("b.db"), store="s9://x")
+    assert not path.with_name("b.db").exists()
+
+
+def test_the_star_is_for_schemes_that_nobody_else_has(site: Path) -> None:
+    install(site, "letstune-all", "", "store.*")
+    install(site, "letstune-shelf", FOLDERS, "store.shelf")
+    assert plugins.find("store", "shelf").distribution == "letstune-shelf"
+    assert plugins.find("store", "s3").distribution == "letstune-all"
+
+
+def test_two_that_claim_a_name_are_both_named(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(site, "letstune-middle", MIDDLE, "sampler.middle")
+    install(site, "other-middle", MIDDLE, "sampler.middle", version="3")
+    with pytest.raises(PluginError, match=r"letstune-middle 1.0 and by other-middle 3") as caught:
+        plugins.find("sampler", "middle")
+    assert plugins.RESTRICTION in str(caught.value)
+    monkeypatch.setenv(plugins.RESTRICTION, "other_middle")
+    assert plugins.find("sampler", "middle").distribution == "other-middle"
+
+
+def test_nobody_takes_a_name_of_letstune(site: Path, path: Path) -> None:
+    install(site, "letstune-middle", MIDDLE, "sampler.random")
+    with pytest.raises(PluginError, match=r"claimed by letstune .* and by letstune-middle 1.0"):
+        tune(Hill(), 2, path)
+
+
+@pytest.mark.parametrize("listed", ["", "letstune-other", "letstune-other,another"])
+def test_what_is_not_listed_is_not_loaded(
+    listed: str, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(site, "letstune-middle", MIDDLE, "sampler.middle")
+    monkeypatch.setenv(plugins.RESTRICTION, listed)
+    with pytest.raises(
+        PluginError, match=r"letstune-middle 1.0, which LETSTUNE_PLUGINS=.*excludes"
+    ):
+        plugins.find("sampler", "middle")
+    assert plugins.find("sampler", "random").distribution == "letstune"
+    monkeypatch.setenv(plugins.RESTRICTION, f"{listed}, Letstune_Middle")
+    plugins.find("sampler", "middle")
+
+
+def test_what_is_not_there_is_told_with_what_is(site: Path) -> None:
+    install(site, "letstune-middle", MIDDLE, "sampler.middle")
+    with pytest.raises(PlanError, match=r"no sampler 'midle'; there is grid, middle, random.*pip"):
+        plugins.find("sampler", "midle")
+
+
+# What a plugin may get wrong
+
+
+MISTAKES = [
+    ("@hookimpl\ndef register_sampler(register): ...", "register_sampler'"),
+    ("@hookimpl\ndef register_samplers(registar): ...", "registar"),
+    ("@hookimpl\ndef register_samplers(register): ...", "does not register it"),
+    (
+        "@hookimpl\ndef register_samplers(register):\n"
+        "    register('mine', dict)\n    register('mine', list)",
+        "registers the sampler 'mine' twice",
+    ),
+    ("import letstune_no_such_module", "ModuleNotFoundError"),
+    (
+        "@hookimpl\ndef register_samplers(register):\n    register('mine', dict)",
+        r"sampler 'mine' of letstune-mine 1.0 is {}; expected .* letstune.Sampler",
+    ),
+]
+
+
+@pytest.mark.parametrize(("code", "text"), MISTAKES)
+def test_a_mistake_is_told_with_the_distribution(
+    code: str, text: str, site: Path, path: Path
+) -> None:
+    install(site, "letstune-mine", code, "sampler.mine")
+    with pytest.raises(PluginError, match=text) as caught:
+        tune(Hill(), 2, path, sampler="mine")
+    assert "letstune-mine 1.0" in str(caught.value)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("api", [0, 2, None, "1"])
+def test_a_plugin_for_other_hooks_is_refused(api: object, site: Path) -> None:
+    install(site, "letstune-middle", MIDDLE, "sampler.middle", api=api)
+    with pytest.raises(PluginError, match=r"letstune-middle 1.0 .*LETSTUNE_API.* letstune 0.1"):
+        plugins.find("sampler", "middle").factory()
+
+
+def test_an_entry_point_without_a_kind_is_a_problem_that_is_listed(site: Path) -> None:
+    install(site, "letstune-mine", "", "mine", "thing.mine")
+    told = [p for plugged in plugins.installed() if (p := plugins.problem(plugged))]
+    assert len(told) == 2
+    assert all("expected KIND.NAME" in line for line in told)
+
+
+# Running
+
+
+def test_options_reach_the_sampler_and_are_recorded(site: Path, path: Path) -> None:
+    install(site, "letstune-middle", MIDDLE, "sampler.middle")
+    tuning = tune(Hill(), 3, path, sampler=("middle", {"shift": 0.5}))
+    assert sorted(trial.params.x for trial in tuning) == [0.5, 0.51, 0.52]
+    assert recorded(path, "sampler") == {
+        "name": "middle",
+        "options": {"shift": 0.5},
+        "by": {"distribution": "letstune-middle", "version": "1.0"},
+    }
+    with pytest.raises(PlanChangedError, match=r"sampler: was .*0.5.* is .*0.25"):
+        tune(Hill(), 3, path, sampler=("middle", {"shift": 0.25}))
+
+
+@pytest.mark.parametrize("options", [{"shift": {1, 2}}, {"shift": float("nan")}, {"shift": b"x"}])
+def test_options_that_cannot_be_recorded_are_refused(
+    options: dict[str, Any], site: Path, path: Path
+) -> None:
+    install(site, "letstune-middle", MIDDLE, "sampler.middle")
+    with pytest.raises(PlanError, match=r"sampler=.*recorded as JSON"):
+        tune(Hill(), 3, path, sampler=("middle", options))
+    assert not path.exists()
+
+
+def test_a_run_has_a_folder_of_its_own_in_a_store(site: Path, path: Path, tmp_path: Path) -> None:
+    install(site, "letstune-shelf", FOLDERS, "store.shelf")
+    store = ("shelf://models/", {"base": str(tmp_path / "base")})
+    first = tune(Climb(), 4, path, rounds=[1], store=store)
+    second = tune(Climb(), 4, path.with_name("b.db"), rounds=[1], store=store)
+    assert len(list((tmp_path / "base" / "models").iterdir())) == 2
+    assert first[0].checkpoint.load_pickle() == second[0].checkpoint.load_pickle()
+    assert recorded(path, "store")["uri"] == "shelf://models/"
+    assert facts(path) == facts(path.with_name("b.db"))
+
+
+def test_a_run_that_names_plugins_is_resumed(site: Path, path: Path, tmp_path: Path) -> None:
+    install(site, "letstune-shelf", FOLDERS, "store.shelf")
+    install(site, "letstune-middle", MIDDLE, "sampler.middle")
+    options: dict[str, Any] = {"sampler": "middle", "rounds": [1, 2], "lag": 0}
+    options["store"] = ("shelf://models", {"base": str(tmp_path / "base")})
+    tune(Climb(), 3, path, **options)
+    letstune.resume(path, n_trials=8, progress=False)
+    tune(Climb(), 8, path.with_name("b.db"), **options)
+    for table in ("trials", "epochs"):
+        assert facts(path)[table] == facts(path.with_name("b.db"))[table]
+    assert letstune.load(path)[0].checkpoint.load_pickle()
+    assert command("check", path, cwd=tmp_path, paths=(site,)).returncode == 0
+
+
+def test_without_its_plugin_a_run_is_read_and_its_resumption_says_what_to_install(
+    site: Path, path: Path, tmp_path: Path
+) -> None:
+    install(site, "letstune-middle", MIDDLE, "sampler.middle", version="0.3")
+    tune(Climb(), 3, path, sampler="middle", rounds=[1])
+    shutil.rmtree(site)
+    before = in_all(path.parent)
+    for name in ("status", "trials", "export", "best", "check"):
+        done = command(name, path, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    done = command("resume", path, "-n", 5, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.strip() == (
+        f"Error: {path} was started with sampler 'middle' (letstune-middle 0.3), which is not "
+        "installed. Install it and resume again:  pip install letstune-middle"
+    )
+    assert in_all(path.parent) == before
+
+
+def test_another_major_version_is_to_be_accepted(site: Path, path: Path, tmp_path: Path) -> None:
+    install(site, "letstune-middle", MIDDLE, "sampler.middle", version="1.2")
+    tune(Hill(), 2, path, sampler="middle")
+    install(site, "letstune-middle", MIDDLE, "sampler.middle", version="1.9")
+    letstune.resume(path, n_trials=3, progress=False)
+    assert recorded(path, "sampler")["by"]["version"] == "1.2"
+    install(site, "letstune-middle", MIDDLE, "sampler.middle", version="2.0")
+    before = in_all(path.parent)
+    for again in (
+        lambda: tune(Hill(), 4, path, sampler="middle"),
+        lambda: letstune.resume(path, n_trials=4, progress=False),
+    ):
+        with pytest.raises(
+            PlanChangedError, match=r"letstune-middle 1.2, is of letstune-middle 2.0.*--accept"
+        ):
+            again()
+    assert in_all(path.parent) == before
+    arguments = ("resume", path, "-n", 4, "--accept-changes")
+    done = command(*arguments, cwd=tmp_path, paths=(site, Path(__file__).parent))
+    assert done.returncode == 0, done.stderr
+    assert recorded(path, "sampler")["by"]["version"] == "2.0"
+    assert len(tune(Hill(), 4, path, sampler="middle")) == 4
+
+
+def test_an_object_is_recorded_with_the_plugin_that_it_is_of(site: Path, path: Path) -> None:
+    install(site, "letstune-middle", MIDDLE, "sampler.middle")
+    from importlib import import_module
+
+    tune(Hill(), 2, path, sampler=import_module("letstune_middle").Middle(0.25))
+    fact = recorded(path, "sampler")
+    assert fact["by"] == {"distribution": "letstune-middle", "version": "1.0"}
+    assert fact["fields"] == {"shift": 0.25}
+
+
+def test_importing_letstune_and_its_help_import_no_plugin(site: Path, tmp_path: Path) -> None:
+    install(site, "letstune-broken", "raise SystemExit('imported')", "sampler.b", "command.b")
+    assert python("-c", "import letstune", cwd=tmp_path, paths=(site,)).returncode == 0
+    assert command("tune", "--help", cwd=tmp_path, paths=(site,)).returncode == 0
+
+
+# The command line
+
+
+GREET = """
+    import click
+
+    @click.command()
+    @click.argument("name")
+    def greet(name):
+        "Greet somebody."
+        click.echo(f"Hello {name}")
+
+    def write(tuning, path):
+        path.write_text(f"{len(tuning)} trials, {tuning.metric}")
+
+    @hookimpl
+    def register_commands(register):
+        register("greet", lambda: greet)
+
+    @hookimpl
+    def register_exports(register):
+        register("brief", write)
+    """
+
+
+def test_commands_and_formats_of_plugins(site: Path, path: Path, tmp_path: Path) -> None:
+    install(site, "letstune-greet", GREET, "command.greet", "export.brief")
+    install(site, "letstune-broken", "raise RuntimeError('oh no')", "command.broken")
+    shown = command("--help", cwd=tmp_path, paths=(site,)).stdout
+    assert "Greet somebody." in shown
+    assert command("greet", "you", cwd=tmp_path, paths=(site,)).stdout == "Hello you\n"
+    done = command("broken", cwd=tmp_path, paths=(site,))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "letstune-broken 1.0 cannot be imported" in done.stderr
+    tune(Hill(), 2, path)
+    out = tmp_path / "brief.txt"
+    done = command("export", path, "--format", "brief", "-o", out, cwd=tmp_path, paths=(site,))
+    assert done.returncode == 0, done.stderr
+    assert out.read_text() == "2 trials, height"
+    assert command("export", path, "--format", "brief", cwd=tmp_path, paths=(site,)).returncode == 2
+
+
+def test_the_list_of_plugins(site: Path, tmp_path: Path) -> None:
+    install(site, "letstune-middle", MIDDLE, "sampler.middle", "sampler.undone")
+    done = command("plugins", "--json", cwd=tmp_path, paths=(site,))
+    rows = {(row["kind"], row["name"]): row for row in json.loads(done.stdout)}
+    assert rows["sampler", "random"]["problem"] is None
+    assert rows["sampler", "middle"] == {
+        "kind": "sampler",
+        "name": "middle",
+        "distribution": "letstune-middle",
+        "version": "1.0",
+        "problem": None,
+    }
+    assert "does not register it" in rows["sampler", "undone"]["problem"]
+    assert "letstune-middle" in command("plugins", cwd=tmp_path, paths=(site,)).stdout
+
+
+def test_options_on_the_command_line(site: Path, tmp_path: Path) -> None:
+    install(site, "letstune-middle", MIDDLE, "sampler.middle")
+    install(site, "letstune-shelf", FOLDERS, "store.shelf")
+    done = command(
+        *("tune", "tiny:Hill", "-n", 2, "--journal", "a.db", "--sampler", "middle"),
+        *("--sampler-option", "shift=0.5", "--store", "shelf://x", "--store-option", "base=here"),
+        cwd=tmp_path,
+        paths=(site, Path(__file__).parent),
+    )
+    assert done.returncode == 0, done.stderr
+    assert recorded(tmp_path / "a.db", "sampler")["options"] == {"shift": 0.5}
+    assert recorded(tmp_path / "a.db", "store")["options"] == {"base": "here"}
+    assert (tmp_path / "here" / "x").is_dir()
+
+
+DIARY = """
+    from pathlib import Path
+    from letstune import Observer
+
+    class Diary(Observer):
+        def __init__(self, file):
+            self.file = Path(file)
+
+        def epoch_recorded(self, epoch):
+            with self.file.open("a") as lines:
+                lines.write(f"{epoch.trial} {epoch.epoch}\\n")
+
+    @hookimpl
+    def register_observers(register):
+        register("diary", Diary)
+    """
+
+
+def test_a_named_observer_is_told_after_a_resume_and_missed_by_nobody(
+    site: Path, path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(site, "letstune-diary", DIARY, "observer.diary")
+    lines = tmp_path / "lines"
+    tune(Climb(), 2, path, rounds=[1], observers=[("diary", {"file": str(lines)})])
+    letstune.resume(path, n_trials=3, progress=False)
+    assert lines.read_text() == "0 0\n1 0\n2 0\n"
+    shutil.rmtree(site)
+    letstune.resume(path, n_trials=4, progress=False)
+    assert "no observer 'diary'" in capsys.readouterr().err
+    assert lines.read_text() == "0 0\n1 0\n2 0\n"
+
+
+CORNER = """
+    from letstune import Sampler
+
+    class Corner(Sampler):
+        seen = 0
+
+        def propose(self, space, history, rng, trial):
+            Corner.seen += 1  # which a pure function has no use for
+            params = space.sample(rng)
+            return space.sample(rng) if Corner.seen % 3 else params
+
+    @hookimpl
+    def register_samplers(register):
+        register("corner", Corner)
+    """
+
+
+@pytest.mark.slow
+def test_the_laws_are_tried_on_what_is_installed(site: Path, tmp_path: Path) -> None:
+    done = command("plugins", "check", "grid", cwd=tmp_path, paths=(site,))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "passed  resumes exactly after sigkill" in done.stdout.splitlines()
+    install(site, "letstune-corner", CORNER, "sampler.corner")
+    done = command("plugins", "check", "corner", "--json", cwd=tmp_path, paths=(site,))
+    assert done.returncode == 1, done.stderr
+    failed = {row["law"] for row in json.loads(done.stdout) if row["verdict"] == "failed"}
+    assert "same inputs give the same params" in failed
