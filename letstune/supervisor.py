@@ -1,0 +1,176 @@
+"""Stands between a worker process and its owner, and outlives neither.
+
+A script of its own that needs the standard library only: a worker's owner runs it as
+``python supervisor.py CONTROL CLOSE,... COMMAND ...``, and it runs the command. Why another
+process: the worker itself may hang in C code that never lets a thread of Python look around, and
+the owner may be killed. This one does nothing but wait, so it always can:
+
+- kill the worker and all that it started, when the owner is gone: when CONTROL, a socket, ends,
+  or the parent process is another one;
+- pass on the owner's words: S for a dump of the stacks, T for SIGTERM, K for SIGKILL;
+- tell how the worker ended and how much memory it took at most, which only a parent can know,
+  after killing what it left behind.
+
+On Linux, nothing escapes: this process inherits the orphans of its worker ("subreaper"), also
+those in sessions of their own, and the worker is killed with this process. Elsewhere, processes
+that leave the worker's process group are out of reach.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import signal
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+LOOK: float = 1.0
+"""How often it looks whether its parent is still the same, in seconds."""
+
+PATIENCE: float = 5.0
+"""How long it waits for killed processes to be gone; one in a hanging system call stays."""
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+STACKS: int = signal.SIGRTMIN + 5 if hasattr(signal, "SIGRTMIN") else getattr(signal, "SIGUSR2", 0)
+"""The signal at which a worker dumps its stacks: one that trainers leave alone."""
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+class Supervisor:
+    """Runs one command and watches it.
+
+    Args:
+        control: a socket to the owner.
+        close: what only the command is to have open.
+        command: the program and its arguments.
+    """
+
+    def __init__(self, control: int, close: list[int], command: list[str]) -> None:
+        self._control = control
+        self._owner = os.getppid()
+        self._ended: tuple[int, int] | None = None
+        self._child_died, writable = os.pipe()
+        os.set_blocking(self._child_died, False)
+        os.set_blocking(writable, False)
+        signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        # Ctrl-C and a service's end are the owner's to react to.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        self._worker = self._start(command)
+        for file in close:
+            os.close(file)
+
+    def _start(self, command: list[str]) -> int:
+        me = os.getpid()
+        worker = os.fork()
+        if worker:
+            return worker
+        try:
+            os.setsid()
+            for which in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
+                signal.signal(which, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, [])
+            _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != me:  # it died before it could be asked for
+                os._exit(1)
+            os.set_inheritable(self._control, False)
+            os.execv(command[0], command)
+        finally:
+            os._exit(127)
+
+    def run(self) -> None:
+        """Watch until the worker has ended, and leave nothing behind."""
+        self._tell(f"{self._worker}\n")
+        while self._ended is None:
+            readable, _, _ = select.select([self._control, self._child_died], [], [], LOOK)
+            if self._control in readable and not self._obey():
+                self._signal(signal.SIGKILL)
+                break
+            if os.getppid() != self._owner:
+                self._signal(signal.SIGKILL)
+                break
+            self._reap()
+        self._sweep()
+        if self._ended is not None:
+            status, memory = self._ended
+            self._tell(f"{status} {memory}\n")
+
+    def _obey(self) -> bool:
+        """Do what the owner says; tell whether it is still there."""
+        try:
+            words = os.read(self._control, 100)
+        except ConnectionError:
+            return False
+        for word in words:
+            if word == ord("S"):
+                with suppress(ProcessLookupError):
+                    os.kill(self._worker, STACKS)
+            else:
+                self._signal(signal.SIGTERM if word == ord("T") else signal.SIGKILL)
+        return bool(words)
+
+    def _tell(self, line: str) -> None:
+        with suppress(OSError):  # an owner that is gone needs to know nothing
+            os.write(self._control, line.encode())
+
+    def _signal(self, which: int) -> None:
+        """Signal the worker and its process group; its number is its own until it is reaped."""
+        if self._ended is None:
+            for kill in (os.killpg, os.kill):  # not yet a group, if it has just been started
+                with suppress(ProcessLookupError, PermissionError):
+                    kill(self._worker, which)
+
+    def _reap(self) -> bool:
+        """Take note of all children that have ended; tell whether any are left."""
+        with suppress(BlockingIOError):
+            while os.read(self._child_died, 1000):
+                pass
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return False
+            if pid == self._worker:
+                # Its group may live on without it, and keeps its number for itself.
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(pid, signal.SIGKILL)
+                unit = 1 if sys.platform == "darwin" else 1024
+                self._ended = (os.waitstatus_to_exitcode(status), usage.ru_maxrss * unit)
+            elif not pid:
+                return True
+
+    def _sweep(self) -> None:
+        """Kill every process that the worker left behind, and those that these leave behind."""
+        until = time.monotonic() + PATIENCE
+        while self._reap() and time.monotonic() < until:
+            for pid in _children():
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+            select.select([self._child_died], [], [], 0.05)
+
+
+def _children() -> list[int]:
+    """Return the children of this process; none where there is no /proc."""
+    found = []
+    me = str(os.getpid()).encode()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has just ended
+            # "pid (name) state ppid ...", and the name may hold anything.
+            if stat.read_bytes().rpartition(b")")[2].split()[1] == me:
+                found.append(int(stat.parent.name))
+    return found
+
+
+if __name__ == "__main__":
+    Supervisor(int(sys.argv[1]), [int(n) for n in sys.argv[2].split(",")], sys.argv[3:]).run()
