@@ -110,9 +110,10 @@ MEANING: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
             "seq": _SEQ,
             "trial": _TRIAL,
             "epoch": "The epoch that the trial was working on.",
-            "kind": "`raised`: the trainer raised an exception.",
-            "message": "The last line of the traceback.",
-            "traceback": "All of it.",
+            "kind": "`raised`: the trainer raised an exception; `timed out`; or `worker died`: it "
+            "killed its worker process too often.",
+            "message": "The last line of the traceback, or what happened.",
+            "traceback": "All of it; of a worker that hung or died, the stacks of its threads.",
             "session": _SESSION,
         },
     ),
@@ -124,6 +125,21 @@ MEANING: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
             "epoch": "The epoch after which the checkpoint was saved.",
             "why": "`superseded` by a later or better epoch, `outranked` by better trials, "
             "`failed` (of a failed trial), or `missing` (written off by `letstune check --fix`).",
+            "session": _SESSION,
+        },
+    ),
+    "deaths": (
+        "The worker processes that died while they were training: killed, out of memory, crashed. "
+        "The trial goes on from its last checkpoint, unless it kills its workers again and again.",
+        {
+            "seq": _SEQ,
+            "trial": _TRIAL,
+            "epoch": "The epoch that the trial was working on.",
+            "attempt": "Which training of the trial it was: process and count.",
+            "code": "The exit code, or minus the number of the signal that killed it.",
+            "memory": "The most memory that the process had, in bytes; null if not known.",
+            "stack": "What its threads were doing when it crashed; empty if it was killed.",
+            "at": "When, UTC.",
             "session": _SESSION,
         },
     ),
@@ -150,6 +166,7 @@ ARGUMENTS: Final[Mapping[str, str]] = {
     "JOURNAL": "The file of the run.",
     "MODULE_OR_FILE:TRAINER": "A trainer, or its class, as `digits.py:DigitsTrainer` or "
     "`package.digits:DigitsTrainer`.",
+    "NAME": "Of a sampler, or the scheme of a store.",
     "TRIAL": "The id of a trial.",
 }
 
@@ -186,7 +203,10 @@ def _command(command: click.Command, path: str) -> str:
             meaning = record[1] or ARGUMENTS[name]
             rows.append((f"`{name}`", meaning.replace("[", "\\[")))
     if isinstance(command, click.Group):
-        names = [(f"[`{name}`](#{path}-{name})", found) for name, found in command.commands.items()]
+        names = [
+            (f"[`{name}`](#{path.replace(' ', '-')}-{name})", found)
+            for name, found in command.commands.items()
+        ]
         rows += [(link, found.get_short_help_str(200)) for link, found in sorted(names)]
     title = f"## `{path}` {{ #{path.replace(' ', '-')} }}"
     parts = [title, f"```text\n{usage}\n```", _help(command.help or "")]

@@ -11,9 +11,9 @@ from letstune import rand
 from letstune._version import __version__ as __version__
 from letstune.checkpoints import Checkpoint
 from letstune.errors import Interrupted, LetstuneError, StopTraining
-from letstune.params import Params
+from letstune.params import Params, Space
 from letstune.records import Rounds
-from letstune.samplers import Sampler
+from letstune.samplers import Observation, Sampler
 from letstune.stores import Store
 from letstune.trainer import EpochTrainer, SimpleTrainer
 
@@ -21,17 +21,22 @@ __all__ = [
     "Checkpoint",
     "Epoch",
     "EpochTrainer",
+    "Executor",
     "Interrupted",
     "LetstuneError",
+    "Observation",
+    "Observer",
     "Params",
     "Rounds",
     "Sampler",
     "SimpleTrainer",
+    "Space",
     "StopTraining",
     "Store",
     "Trial",
     "TrialError",
     "TuningResults",
+    "hookimpl",
     "load",
     "rand",
     "resume",
@@ -41,10 +46,16 @@ __all__ = [
 # What runs, and what reads a run, is imported when it is first used: a module that only describes
 # an experiment, and the command line's help, need none of it.
 if TYPE_CHECKING:
+    from letstune.executors import Executor
+    from letstune.hookspecs import hookimpl
+    from letstune.observers import Observer
     from letstune.results import Epoch, Trial, TrialError, TuningResults
     from letstune.tuning import load, resume, tune
 else:
     _LATER = {
+        "Executor": "letstune.executors",
+        "hookimpl": "letstune.hookspecs",
+        "Observer": "letstune.observers",
         **dict.fromkeys(["Epoch", "Trial", "TrialError", "TuningResults"], "letstune.results"),
         **dict.fromkeys(["load", "resume", "tune"], "letstune.tuning"),
     }

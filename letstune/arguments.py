@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
-from letstune.errors import JournalError, PlanError
+from letstune import plugins
+from letstune.errors import JournalError, PlanError, PluginError
+from letstune.executors import Executor
+from letstune.machine import usable_cores, visible_devices
+from letstune.observers import Observer
 from letstune.params import Space
 from letstune.pickling import type_name
 from letstune.records import SIMPLE_ROUNDS, Plan, Rounds
-from letstune.samplers import Sampler, make_sampler
+from letstune.samplers import Sampler
 from letstune.stores import Store
 from letstune.trainer import SimpleTrainer
 
 SamplerLike = str | tuple[str, Mapping[str, Any]] | Sampler
 """A sampler: its name, its name with options, or an object."""
+StoreLike = str | os.PathLike[str] | tuple[str, Mapping[str, Any]] | Store
+"""A store: a directory, a URI, a URI with options, or an object."""
+ObserverLike = str | tuple[str, Mapping[str, Any]] | Observer
+"""An observer: its name, its name with options, or an object."""
+WorkersLike = int | str | tuple[str, Mapping[str, Any]] | object | None
+"""Who trains: a number of processes, "auto", or a cluster by its URI, or by an object."""
 RoundsLike = Rounds | Sequence[int] | Sequence[timedelta]
 """Rounds, or just their lengths, in epochs or as times."""
 
@@ -81,6 +92,117 @@ def at_least(least: int, name: str, value: Any) -> int:
     return int(number)
 
 
+CARRIED_OUT: Final = ("workers", "gpus", "epoch_timeout", "trial_timeout", "max_deaths")
+"""What of a plan tells how it is carried out, and may change at any time."""
+
+
+def how_carried_out(
+    workers: object, gpus: Any, epoch_timeout: object, trial_timeout: object, max_deaths: object
+) -> dict[str, Any]:
+    """Return those of the plan's fields `CARRIED_OUT` that are asked for.
+
+    Raises:
+        PlanError: an argument is not what it must be.
+    """
+    asked: dict[str, Any] = {}
+    if elsewhere(workers) is not None:
+        # An object cannot be recorded: a resume has to be given it, or another one.
+        asked["workers"] = workers if isinstance(workers, str | list | tuple) else None
+    elif workers == "auto":
+        asked["workers"] = "auto"
+    elif isinstance(workers, str):
+        raise PlanError(
+            f"workers={workers!r}: expected a number of processes, 1 or more, 'auto' for one a "
+            "usable core, or the URI of a cluster such as 'dask://scheduler:8786'."
+        )
+    elif workers is not None:
+        asked["workers"] = at_least(1, "workers", workers)
+    if gpus is not None:
+        devices = tuple(visible_devices(gpus, os.environ))
+        asked["gpus"] = "auto" if gpus == "auto" else devices
+    if epoch_timeout is not None:
+        asked["epoch_timeout"] = _seconds("epoch_timeout", epoch_timeout)
+    if trial_timeout is not None:
+        asked["trial_timeout"] = _seconds("trial_timeout", trial_timeout)
+    if max_deaths is not None:
+        asked["max_deaths"] = at_least(1, "max_deaths", max_deaths)
+    return asked
+
+
+class Elsewhere(NamedTuple):
+    """An executor of a plugin: who makes it, what is made of its address, and its options."""
+
+    plugged: plugins.Plugged
+    address: Any
+    options: dict[str, Any]
+
+
+def elsewhere(workers: Any) -> Elsewhere | None:
+    """Return the executor that is asked for; None if that is letstune's own.
+
+    Raises:
+        PlanError: there is none for that address.
+        PluginError: its plugin cannot be found.
+    """
+    options: dict[str, Any] = {}
+    if isinstance(workers, list | tuple):
+        workers, options = _named(
+            f"workers={workers!r}", tuple(workers), "a URI with a dict of options"
+        )
+    if isinstance(workers, str):
+        scheme, separator, _ = workers.partition("://")
+        return Elsewhere(plugins.find("executor", scheme), workers, options) if separator else None
+    if workers is None or hasattr(workers, "__index__") or isinstance(workers, float):
+        return None
+    package = type(workers).__module__.partition(".")[0]
+    return Elsewhere(plugins.find("executor", package), workers, options)
+
+
+def make_executor(wanted: Elsewhere, job: object, **given: Any) -> Executor:
+    """Return the executor that a plugin makes.
+
+    Args:
+        wanted: what `elsewhere` returned.
+        job: what is trained.
+        given: what every executor gets, besides the options of its own.
+
+    Raises:
+        PlanError: it does not take these options.
+        PluginError: the plugin cannot be loaded, or makes something else.
+    """
+    made = plugins.make(wanted.plugged, wanted.address, job, **given, **wanted.options)
+    executor: Executor = _made(Executor, wanted.plugged, made)
+    return executor
+
+
+def _seconds(name: str, value: Any) -> float | None:
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if not number or not 0 <= seconds < math.inf:
+        raise PlanError(
+            f"{name}={value!r}: expected seconds, or a timedelta; 0 for as long as it takes."
+        )
+    return float(seconds) or None
+
+
+def how_many_workers(plan: Plan) -> int:
+    """Return how many processes are to train; 0 for this one. Elsewhere, how many there are now.
+
+    Raises:
+        PlanError: the plan wants all devices, and there are none.
+    """
+    if isinstance(plan.workers, str | tuple) and (wanted := elsewhere(plan.workers)):
+        count: int = getattr(wanted.plugged.factory(), "count", lambda _: 1)(wanted.address)
+        return count
+    if plan.gpus is not None and plan.workers in (None, "auto"):
+        return len(visible_devices(plan.gpus, os.environ))
+    if plan.workers == "auto":
+        return usable_cores()
+    # Only from outside can a process be stopped that hangs.
+    limited = plan.epoch_timeout is not None or plan.trial_timeout is not None
+    return int(limited) if plan.workers is None else at_least(1, "workers", plan.workers)
+
+
 def how_many_kept(keep_checkpoints: object) -> int | Literal["all"]:
     """Return of how many trials to keep the best epoch."""
     if keep_checkpoints == "all":
@@ -113,59 +235,145 @@ def make_rounds(rounds: RoundsLike | None, trainer: object, recorded: Plan | Non
     return Rounds() if rounds is None else Rounds(rounds)
 
 
-def choose_sampler(sampler: Any) -> Sampler:
-    """Return the sampler that is asked for."""
+def choose_sampler(sampler: Any) -> tuple[Sampler, dict[str, Any]]:
+    """Return the sampler that is asked for, and the plan's fact about it.
+
+    Raises:
+        PlanError: there is none of that name, or it does not take these options.
+        PluginError: its plugin cannot be loaded.
+    """
     if isinstance(sampler, Sampler):
-        return sampler
-    described = describe_sampler(sampler)
-    return make_sampler(described["name"], described["options"])
+        return sampler, _describe_object(sampler)
+    name, options = _named(
+        f"sampler={sampler!r}",
+        sampler,
+        "a name such as 'random', a name with a dict of options, or an object of a class derived "
+        "from letstune.Sampler",
+    )
+    plugged = plugins.find("sampler", name)
+    return make_sampler(plugged, options), {"name": name, "options": options, "by": plugged.by}
 
 
-def describe_sampler(sampler: Any) -> dict[str, Any]:
-    """Return the plan's fact about a sampler; no options if it is kept as a pickle."""
-    if isinstance(sampler, Sampler):
-        return _describe_object(sampler)
-    name, options = (sampler, {}) if isinstance(sampler, str) else _pair(sampler)
-    return {"name": name, "options": dict(options)}
+def make_sampler(plugged: plugins.Plugged, options: Mapping[str, Any]) -> Sampler:
+    """Return the sampler that a plugin makes.
+
+    Raises:
+        PlanError: it does not take these options.
+        PluginError: the plugin cannot be loaded, or makes something else.
+    """
+    sampler: Sampler = _made(Sampler, plugged, plugins.make(plugged, **options))
+    return sampler
+
+
+def _made(cls: Any, plugged: plugins.Plugged, made: Any) -> Any:
+    if isinstance(made, cls):
+        return made
+    raise PluginError(
+        f"{plugged} is {made!r:.200}; expected an object of a class derived from "
+        f"letstune.{cls.__name__}. Mend the plugin."
+    )
+
+
+def _named(what: str, given: Any, expected: str) -> tuple[str, dict[str, Any]]:
+    """Return the name and the options of something that can be given with or without options."""
+    match given:
+        case str():
+            return given, {}
+        case (str() as name, Mapping() as options):
+            return name, _recordable(what, options)
+    raise PlanError(f"{what}: expected {expected}.")
+
+
+def _recordable(what: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options as the journal gives them back: a first run sees what a resume sees."""
+    try:
+        recorded: dict[str, Any] = json.loads(json.dumps(dict(options), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise PlanError(
+            f"{what}: {error}. Options are recorded as JSON; what is "
+            "none can be given to an object: make it, and give it instead of its name."
+        ) from error
+    return recorded
 
 
 def _describe_object(plugged: object) -> dict[str, Any]:
     """Describe a sampler or store that is kept as a pickle, by its class and its plain fields."""
     fields = getattr(plugged, "__dict__", {})
     simple = {n: v for n, v in fields.items() if isinstance(v, str | int | float | bool | None)}
-    return {"name": type_name(type(plugged)), "options": None, "fields": simple}
+    by = plugins.supplier(type(plugged))
+    return {"name": type_name(type(plugged)), "options": None, "fields": simple, "by": by}
 
 
-def _pair(sampler: Any) -> tuple[str, Mapping[str, Any]]:
-    match sampler:
-        case (str() as name, Mapping() as options):
-            return name, options
-    raise PlanError(
-        f"sampler={sampler!r}: expected a name such as 'random', a name with a dict of options, or "
-        "an object of a class derived from letstune.Sampler."
-    )
+def choose_store(store: Any, journal: Path) -> tuple[Store, dict[str, Any]]:
+    """Return the store that is asked for, and the plan's fact about it.
 
+    Each run has a folder of its own in it, so that sweeping one cannot touch another. A directory
+    below that of the journal is described relative to that, so that both can move.
 
-def describe_store(store: Any, journal: Path) -> dict[str, Any]:
-    """Return the plan's fact about a store; no options if it is kept as a pickle.
-
-    A directory below that of the journal is described relative to that, so that both can move.
+    Raises:
+        PlanError: there is none of that kind, or it does not take these options.
+        PluginError: its plugin cannot be loaded.
     """
     if isinstance(store, Store):
-        return _describe_object(store)
-    if store is not None and not isinstance(store, str | os.PathLike):
-        raise PlanError(f"store={store!r}: expected a directory, or a letstune.Store.")
-    if isinstance(store, str) and "://" in store:
-        raise PlanError(
-            f"store={store!r}: this version of letstune keeps checkpoints in directories. Give a "
-            "path, or an object of a class derived from letstune.Store."
+        return store, _describe_object(store)
+    uri: Any = store
+    options: dict[str, Any] = {}
+    if store is not None and not isinstance(store, os.PathLike):
+        uri, options = _named(
+            f"store={store!r}",
+            store,
+            "a directory, a URI such as 's3://bucket/runs', one of these with a dict of options, "
+            "or an object of a class derived from letstune.Store",
         )
-    # A folder of its own for each run, so that sweeping one cannot touch another.
-    path = None if store is None else Path.cwd() / store
-    if path is not None and path.is_relative_to(journal.parent):
-        path = path.relative_to(journal.parent)
-    described = None if path is None else str(path)
-    return {"name": "directory", "options": {"path": described, "run": secrets.token_hex(8)}}
+    scheme, _, rest = uri.partition("://") if isinstance(uri, str) else ("", "", "")
+    if not rest:
+        scheme, uri = "directory", None if uri is None else _relative(Path.cwd() / uri, journal)
+    plugged = plugins.find("store", scheme)
+    fact = {"name": scheme, "uri": uri, "run": secrets.token_hex(8), "options": options}
+    return make_store(plugged, fact, journal), {**fact, "by": plugged.by}
+
+
+def _relative(folder: Path, journal: Path) -> str:
+    below = folder.is_relative_to(journal.parent)
+    return str(folder.relative_to(journal.parent) if below else folder)
+
+
+def make_store(plugged: plugins.Plugged, fact: Mapping[str, Any], journal: Path) -> Store:
+    """Return the store that a plugin makes of the plan's fact about it.
+
+    Raises:
+        PlanError: it does not take these options.
+        PluginError: the plugin cannot be loaded, or makes something else.
+    """
+    uri, run = fact["uri"], fact["run"]
+    if fact["name"] != "directory":
+        uri = f"{uri.rstrip('/')}/{run}"
+    elif uri is not None:
+        uri = str(journal.parent / uri / run)
+    else:
+        # Of its own for each journal: "run" and "run.db" must not share one.
+        stem = journal.name.removesuffix(".db")
+        joint = "." if journal.name.endswith(".db") else "-"
+        uri = str(journal.with_name(f"{stem}{joint}checkpoints"))
+    store: Store = _made(Store, plugged, plugins.make(plugged, uri, **fact["options"]))
+    return store
+
+
+def recorded_plugin(journal: Path, kind: str, fact: Mapping[str, Any]) -> plugins.Plugged:
+    """Return what supplies a sampler or store with which a run was started.
+
+    Raises:
+        PluginError: it is not installed.
+    """
+    try:
+        return plugins.find(kind, fact["name"])
+    except PlanError as error:
+        by = fact["by"]
+        raise PluginError(
+            f"{journal} was started with {kind} {fact['name']!r} ({by['distribution']} "
+            f"{by['version']}), which is not installed. Install it and resume again:  "
+            f"pip install {by['distribution']}"
+        ) from error
 
 
 def describe_dataset(dataset: object, kept: bool) -> dict[str, Any]:
@@ -179,12 +387,20 @@ def describe_dataset(dataset: object, kept: bool) -> dict[str, Any]:
     return {"type": kind, "value": value, "kept": kept}
 
 
-def differences(recorded: Plan, plan: Plan) -> list[str]:
-    """Return how a plan differs from a recorded one, other than by growing, a line each."""
-    lines = []
+def differences(recorded: Plan, plan: Plan, *, accept_changes: bool = False) -> list[str]:
+    """Return how a plan differs from a recorded one, other than by growing, a line each.
+
+    Args:
+        recorded: the one in the journal.
+        plan: the one that is asked for.
+        accept_changes: whether another version of a plugin is no difference.
+    """
+    lines: list[str] = []
     # By its name only: a script's trainer is of __main__, or of the file on the command line.
     if recorded.trainer.split(":")[1] != plan.trainer.split(":")[1]:
         lines.append(f"trainer: was {recorded.trainer}, is {plan.trainer}")
+    for kind in () if accept_changes else ("sampler", "store"):
+        lines.extend(_another_supplier(kind, getattr(recorded, kind), getattr(plan, kind)))
     for name in _FIXED:
         was, now_ = _comparable(getattr(recorded, name)), _comparable(getattr(plan, name))
         if _show(was) != _show(now_):  # as text, in which NaN is the same as NaN
@@ -202,10 +418,53 @@ def differences(recorded: Plan, plan: Plan) -> list[str]:
     return lines
 
 
+def choose_observers(
+    observers: Sequence[ObserverLike],
+) -> tuple[list[Observer], list[list[Any]]]:
+    """Return the observers that are asked for, and what to record of those that are named.
+
+    Raises:
+        PlanError: there is none of that name, or it does not take these options.
+        PluginError: its plugin cannot be loaded.
+    """
+    if isinstance(observers, str) or not isinstance(observers, Iterable):
+        raise PlanError(f"observers={observers!r}: expected a list of names or Observer objects.")
+    told: list[Observer] = []
+    recorded = []
+    for observer in observers:
+        if isinstance(observer, Observer):
+            told.append(observer)
+            continue
+        name, options = _named(
+            f"observers=[{observer!r}]",
+            observer,
+            "a name, a name with a dict of options, or an object of a class derived from "
+            "letstune.Observer",
+        )
+        plugged = plugins.find("observer", name)
+        told.append(_made(Observer, plugged, plugins.make(plugged, **options)))
+        recorded.append([name, options])
+    return told, recorded
+
+
+def _another_supplier(kind: str, was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """Tell whether what has the same name is of another plugin, or another major version of it."""
+    before, after = was["by"], now["by"]
+    # letstune itself resumes what any version of it has started.
+    if was["name"] == now["name"] and before and after and before["distribution"] != "letstune":
+        first, second = (by["version"].split(".")[0] for by in (before, after))
+        if (before["distribution"], first) != (after["distribution"], second):
+            yield (
+                f"{kind} {was['name']!r}: was of {before['distribution']} {before['version']}, is "
+                f"of {after['distribution']} {after['version']}; to go on with that, "
+                "accept_changes=True or --accept-changes"
+            )
+
+
 def _comparable(value: object) -> object:
     """Leave out of a fact what differs by nature: a store's own folder, whether data is kept."""
     if isinstance(value, Mapping):
-        return {k: _comparable(v) for k, v in value.items() if k not in ("run", "kept")}
+        return {k: _comparable(v) for k, v in value.items() if k not in ("run", "kept", "by")}
     return value
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from letstune.errors import CheckpointError
+from letstune.errors import CheckpointError, StoreError
 from letstune.records import Stored
 from letstune.stores import Store, temporary
 
@@ -177,6 +177,11 @@ class Keeper:
                 "and resume; all that was recorded is safe."
             ) from error
 
+    def sweep(self) -> None:
+        """Remove what another process with this token, which was killed, left half saved."""
+        self._staging = self._store.stage(self._token)
+        self.close()
+
     def close(self) -> None:
         """Remove the staging folder."""
         if self._staging is not None:
@@ -203,6 +208,7 @@ def fetch(store: Store, stored: Stored, folder: Path, what: str) -> Path:
 
     Raises:
         CheckpointError: it is missing, or not what was saved.
+        StoreError: whether it is cannot be told, since the store cannot be read.
     """
     try:
         store.get(stored.uri, folder)
@@ -213,7 +219,7 @@ def fetch(store: Store, stored: Stored, folder: Path, what: str) -> Path:
     except CheckpointError:
         raise
     except Exception as error:
-        raise CheckpointError(
+        raise StoreError(
             f"{what}, {stored.uri!r}, cannot be read from {_where(store)}: {error}. Mend that and "
             "try again; nothing recorded is lost."
         ) from error

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from letstune.arguments import journal_path
 from letstune.checkpoints import REMEDY, fetch
-from letstune.errors import CheckpointError
+from letstune.errors import CheckpointError, StoreError
 from letstune.journal import Journal, now
 from letstune.locks import JournalLock, is_locked
 from letstune.records import CheckpointDeleted
@@ -37,6 +37,7 @@ def check_run(path: Path, *, fix: bool = False) -> list[Finding]:
 
     Raises:
         JournalError: the journal cannot be read, is of no legal run, or is being worked on.
+        StoreError: the checkpoints cannot be looked at. Nothing was written off.
     """
     path = journal_path(path)
     if not fix:
@@ -83,5 +84,7 @@ def _lost(store: Store, state: State) -> Iterator[tuple[int, int, str]]:
             with tempfile.TemporaryDirectory(prefix="letstune-") as folder:
                 try:
                     fetch(store, stored, Path(folder), "the checkpoint")
+                except StoreError:
+                    raise  # a network that is down must not have all checkpoints written off
                 except CheckpointError as error:
                     yield number, epoch, str(error).removesuffix(REMEDY).strip()

@@ -36,7 +36,29 @@ _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class _Group(click.Group):
-    """Shows errors of letstune as a line, and ends with letstune's exit codes."""
+    """Shows errors of letstune as a line, and ends with letstune's exit codes.
+
+    Has the commands of plugins, too, each of them imported only when it is called.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*super().list_commands(ctx), *sorted(_plugged_commands() - set(self.commands))]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        own = super().get_command(ctx, cmd_name)
+        if own is not None or cmd_name not in _plugged_commands():
+            return own
+        from letstune.errors import PluginError
+        from letstune.plugins import find, make
+
+        try:
+            made = make(find("command", cmd_name))
+        except PluginError as error:
+            # For `letstune --help`, which asks for each: one that is broken must not hide the rest.
+            return click.Command(
+                cmd_name, callback=_raiser(error), help=f"(Not to be had: {error})"
+            )
+        return made if isinstance(made, click.Command) else None
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -51,6 +73,38 @@ class _Group(click.Group):
                 usage = isinstance(error, PlanError) and not isinstance(error, PlanChangedError)
                 sys.exit(2 if usage else 1)
             raise
+
+
+def _plugged_commands() -> set[str]:
+    # Not by letstune.plugins, which is slower to import than all that `--help` needs.
+    from importlib.metadata import entry_points
+
+    names = (entry.name.partition(".") for entry in entry_points(group="letstune"))
+    return {name for kind, _, name in names if kind == "command"}
+
+
+def _raiser(error: Exception) -> Callable[[], None]:
+    def fail() -> None:
+        raise error
+
+    return fail
+
+
+class _OptionType(click.ParamType[Any]):
+    """An option of a plugin: a name and a value, which is JSON, or else text."""
+
+    name = "KEY=VALUE"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, Any]:
+        key, equals, text = str(value).partition("=")
+        if not key or not equals:
+            self.fail(f"{value!r}: expected KEY=VALUE, as multivariate=true", param, ctx)
+        try:
+            return key, json.loads(text)
+        except ValueError:
+            return key, text
 
 
 class _RoundsType(click.ParamType[Any]):
@@ -98,9 +152,64 @@ class _KeepCheckpointsType(click.ParamType[Any]):
         self.fail(f"{value!r}: expected a number, or all", param, ctx)
 
 
+class _WorkersType(click.ParamType[Any]):
+    """A number, auto, or the URI of a cluster."""
+
+    name = "N|auto|URI"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | str:
+        if value == "auto" or "://" in str(value):
+            return str(value)
+        if str(value).isdecimal() and int(value):
+            return int(value)
+        self.fail(f"{value!r}: expected a number, auto, or a URI as dask://host:8786", param, ctx)
+
+
+class _TimeType(click.ParamType[Any]):
+    """A time span."""
+
+    name = "TIME"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> timedelta:
+        if re.fullmatch(r"\d+(\.\d+)?[smhd]?", str(value)):
+            number, unit = str(value).rstrip("smhd"), str(value)[-1]
+            return timedelta(seconds=float(number) * _UNITS.get(unit, 1))
+        self.fail(f"{value!r}: expected a time, as 30s, 5m or 2h", param, ctx)
+
+
+def _carried_out(command: F) -> F:
+    """Add the options that tell how a plan is carried out."""
+    for option in reversed(
+        [
+            click.option(
+                "--workers",
+                type=_WorkersType(),
+                help="Processes, or where a plugin trains.  [default: here]",
+            ),
+            click.option("--gpus", help="Devices, as 0,1, or auto: a worker for each."),
+            click.option("--epoch-timeout", type=_TimeType(), help="As 90s or 2h; 0 for none."),
+            click.option("--trial-timeout", type=_TimeType(), help="Of all epochs of a trial."),
+            click.option(
+                "--max-deaths",
+                type=click.IntRange(1),
+                help="Fail a trial that kills so many workers.  [default: 3]",
+            ),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
 _JOURNAL = click.argument("journal", type=click.Path(dir_okay=False, path_type=Path))
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _QUIET = click.option("--quiet", is_flag=True, help="Show no progress.")
+_ACCEPT = click.option(
+    "--accept-changes", is_flag=True, help="Go on with another major version of a plugin."
+)
 _PASSTHROUGH = click.option(
     "--passthrough-errors", is_flag=True, help="Stop at the first error of the trainer."
 )
@@ -129,8 +238,19 @@ def main() -> None:
 @click.option("--rounds", type=_RoundsType(), help="Lengths: 3,9,36 epochs, or 30s,5m,2h.")
 @click.option("--keep", type=float, help="Share that advances to the next round.  [default: 0.25]")
 @click.option("--cohort", type=_IntsType(), help="How many compete, or several sizes: 16,8,4.")
-@click.option("--sampler", default="random", show_default=True, help="random or grid.")
-@click.option("--store", help="Directory for checkpoints.  [default: next to the journal]")
+@click.option(
+    "--sampler",
+    default="random",
+    show_default=True,
+    help="Who proposes params; `letstune plugins` lists them.",
+)
+@click.option(
+    "--sampler-option", type=_OptionType(), multiple=True, help="Such as a=1; repeatable."
+)
+@click.option("--store", help="Directory or URI for checkpoints.  [default: next to the journal]")
+@click.option("--store-option", type=_OptionType(), multiple=True, help="Such as a=1; repeatable.")
+@click.option("--observer", "observers", multiple=True, help="Who is told; repeatable.")
+@_carried_out
 @click.option("--lag", type=click.IntRange(0), help="Lag of a sampler that learns.")
 @click.option("--seed", type=click.IntRange(0), help="Of all randomness.  [default: a new one]")
 @click.option(
@@ -140,6 +260,7 @@ def main() -> None:
     show_default=True,
     help="Of how many of the best trials, or all.",
 )
+@_ACCEPT
 @_PASSTHROUGH
 @_QUIET
 def tune(
@@ -148,6 +269,10 @@ def tune(
     rounds: list[int] | None,
     keep: float | None,
     cohort: list[int] | None,
+    sampler: str,
+    sampler_option: tuple[tuple[str, Any], ...],
+    store: str | None,
+    store_option: tuple[tuple[str, Any], ...],
     quiet: bool,
     **options: Any,
 ) -> None:
@@ -159,6 +284,7 @@ def tune(
     Examples:
       letstune tune digits.py:DigitsTrainer -n 64 --journal digits.db
       letstune tune mlp.py:MLPTrainer -n 64 --rounds 3,9,36 --keep 0.25 --seed 1
+      letstune tune mlp.py:MLPTrainer -n 64 --sampler tpe --sampler-option multivariate=true
     """
     import letstune
     from letstune.pickling import load_object
@@ -169,8 +295,16 @@ def tune(
         wanted = letstune.Rounds(
             rounds or DEFAULT_LENGTHS, keep=0.25 if keep is None else keep, cohort=cohort
         )
+    if store_option and store is None:
+        raise click.UsageError("--store-option needs a --store.")
     tuning = letstune.tune(
-        load_object(trainer), n_trials, rounds=wanted, progress=not quiet, **options
+        load_object(trainer),
+        n_trials,
+        rounds=wanted,
+        sampler=(sampler, dict(sampler_option)),
+        store=None if store is None else (store, dict(store_option)),
+        progress=not quiet,
+        **options,
     )
     _print_summary(tuning)
 
@@ -181,6 +315,8 @@ def tune(
 @click.option("--rounds", type=_RoundsType(), help="Longer rounds, or more of them.")
 @click.option("--trainer", metavar="MODULE_OR_FILE:TRAINER", help="Instead of the recorded one.")
 @click.option("--dataset", help="Instead of the recorded one, as text.")
+@_carried_out
+@_ACCEPT
 @_PASSTHROUGH
 @_QUIET
 def resume(
@@ -311,10 +447,10 @@ def best(journal: Path, as_json: bool) -> None:
 @click.option(
     "--format",
     "kind",
-    type=click.Choice(["csv", "json", "parquet"]),
     default="csv",
     show_default=True,
-    help="Parquet needs pandas and pyarrow.",
+    metavar="csv|json|parquet|...",
+    help="Parquet needs pandas and pyarrow; `letstune plugins` lists others.",
 )
 @click.option("--epochs", is_flag=True, help="A row an epoch, instead of a row a trial.")
 @click.option(
@@ -329,6 +465,14 @@ def export(journal: Path, kind: str, epochs: bool, output: Path | None) -> None:
       letstune export digits.db --format parquet --epochs -o epochs.parquet
     """
     tuning = _load(journal)
+    if kind not in ("csv", "json", "parquet"):
+        from letstune.plugins import find
+
+        write = find("export", kind).factory()
+        if output is None or epochs:
+            raise click.UsageError(f"--format {kind} needs -o FILE, and takes no --epochs.")
+        write(tuning, output)
+        return
     if kind == "parquet":
         data = to_parquet(tuning.epochs_df() if epochs else tuning.to_df())
     else:
@@ -371,6 +515,109 @@ def check(journal: Path, fix: bool, as_json: bool) -> None:
     if any(not found.mended for found in findings):
         click.echo("`letstune check --fix` mends what can be mended; see --help.", err=True)
         sys.exit(1)
+
+
+@main.group(invoke_without_command=True)
+@_JSON
+@click.pass_context
+def plugins(ctx: click.Context, as_json: bool) -> None:
+    """Print what is plugged in: samplers, stores, executors, observers, formats and commands.
+
+    Each plugin is imported, to see whether it can be.
+
+    \b
+    Examples:
+      letstune plugins
+      letstune plugins --json
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    from letstune.plugins import installed, problem
+
+    rows = []
+    for plugged in installed():
+        facts = vars(plugged) | {"problem": problem(plugged)}
+        rows.append({name: fact for name, fact in facts.items() if name != "module"})
+    print_json(rows) if as_json else print_table(rows)
+
+
+@plugins.command("check")
+@click.argument("name")
+@click.option("--kind", type=click.Choice(["sampler", "store"]), help="If both have the name.")
+@click.option(
+    "--option", "options", type=_OptionType(), multiple=True, help="Of the plugin; repeatable."
+)
+@click.option("--uri", help="For a store: where it may keep what the laws put there.")
+@click.option("--slow", is_flag=True, help="Try the laws that take long, too.")
+@_JSON
+def check_plugin(
+    name: str,
+    kind: str | None,
+    options: tuple[tuple[str, Any], ...],
+    uri: str | None,
+    slow: bool,
+    as_json: bool,
+) -> None:
+    """Try the laws on an installed sampler or store, and print a verdict a line.
+
+    A store is tried at NAME:// and a temporary folder, or at what --uri says.
+
+    \b
+    Examples:
+      letstune plugins check tpe --option multivariate=true
+      letstune plugins check s3 --uri s3://bucket/laws
+    """
+    from letstune.conformance import verdicts
+
+    rows, failed = [], False
+    for verdict in verdicts(name, kind, dict(options), uri, slow=slow):
+        failed |= verdict.verdict == "failed"
+        rows.append(verdict._asdict())
+        if not as_json:
+            why = f": {verdict.why}" if verdict.why else ""
+            click.echo(f"{verdict.verdict}  {verdict.law}{why}")
+    if as_json:
+        print_json(rows)
+    if failed:
+        sys.exit(1)
+
+
+@plugins.command("new")
+@click.argument("name")
+@click.option(
+    "--kind", type=click.Choice(["sampler", "store"]), default="sampler", show_default=True
+)
+def new_plugin(name: str, kind: str) -> None:
+    """Write a new plugin into a folder letstune-NAME: one that works, to be changed.
+
+    \b
+    Examples:
+      letstune plugins new my-sampler
+      letstune plugins new my-store --kind store
+    """
+    from letstune.template import write_plugin
+
+    click.echo(write_plugin(Path.cwd(), name, kind))
+
+
+@main.command()
+@_JOURNAL
+@click.argument("trial", type=click.IntRange(0))
+def skip(journal: Path, trial: int) -> None:
+    """End a trial of a run, which may be running, as if its trainer had stopped it.
+
+    It keeps the place that its epochs so far deserve.
+
+    \b
+    Example:
+      letstune skip digits.db 12
+    """
+    from letstune.skips import skip_trial
+
+    if skip_trial(journal, trial):
+        click.echo(f"Trial {trial} is skipped.")
+    else:
+        click.echo(f"Whoever works on {journal} is asked to skip trial {trial}.")
 
 
 def _load(journal: Path) -> TuningResults[Any]:

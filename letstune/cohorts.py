@@ -1,4 +1,4 @@
-"""One cohort: who advances, who is dropped, as soon as that is certain.
+"""One cohort: who advances, who is dropped, as soon as that is certain; and who is trained first.
 
 In round k, ``quotas[k]`` trials take part and the best ``quotas[k + 1]`` advance. A trial's
 advancing is certain when even those whose results are still missing, were they all better, would
@@ -12,8 +12,11 @@ timing.
 
 from __future__ import annotations
 
+import math
 from bisect import insort
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from itertools import chain
 
 from letstune.records import rank_key
 
@@ -103,3 +106,51 @@ class Cohort:
         if self.complete(k) and (vacant := self.quotas[k + 1] - self.entered[k + 1]):
             # Places that failures left empty: nobody will come, which is a result as well.
             self._count_done(k + 1, vacant, None, moves)
+
+
+class Queue:
+    """The trials that are to be trained in one round, those in training included.
+
+    The slowest come first, so that none of them is left over when all others are done: "longest
+    processing time first" (Graham, "Bounds on Multiprocessing Timing Anomalies", 1969). How slow
+    a trial is counts only roughly, by powers of two, which makes every step O(1); within them,
+    who came first comes first.
+
+    >>> queue = Queue()
+    >>> queue.put(0, 1.1)
+    >>> queue.put(1, 10.0)
+    >>> queue.put(2, 1.0)
+    >>> list(queue)
+    [1, 0, 2]
+    >>> queue.remove(1)
+    >>> list(queue), len(queue)
+    ([0, 2], 2)
+    """
+
+    __slots__ = ("_classes", "_of")
+
+    def __init__(self) -> None:
+        self._of: dict[int, int] = {}
+        # OrderedDict: taking the first key of a dict out again and again is quadratic.
+        self._classes: dict[int, OrderedDict[int, None]] = {}
+
+    def __len__(self) -> int:
+        return len(self._of)
+
+    def __iter__(self) -> Iterator[int]:
+        slowest_first = sorted(self._classes, reverse=True)
+        return chain.from_iterable(map(self._classes.__getitem__, slowest_first))
+
+    def put(self, trial: int, seconds: float) -> None:
+        """Add a trial whose epochs take ``seconds``, 0 if that is not known; not a second time."""
+        if trial not in self._of:
+            which = self._of[trial] = math.frexp(seconds)[1]
+            self._classes.setdefault(which, OrderedDict())[trial] = None
+
+    def remove(self, trial: int) -> None:
+        """Take a trial out, if it is there."""
+        which = self._of.pop(trial, None)
+        if which is not None:
+            del self._classes[which][trial]
+            if not self._classes[which]:
+                del self._classes[which]

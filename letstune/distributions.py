@@ -71,6 +71,27 @@ class Distribution:
         """
         raise NotImplementedError
 
+    def quantile(self, share: float) -> Any:
+        """Return what `Space.build` asks for, below which there is such a share of all draws.
+
+        So a share that is drawn evenly gives what `sample` gives, with the same odds.
+
+        Args:
+            share: from 0 to 1.
+
+        Raises:
+            SpaceError: it is not.
+        """
+        if not 0 <= share <= 1:
+            raise SpaceError(f"{self} has no quantile at {share!r}; give a number from 0 to 1.")
+        return self._quantile(float(share))
+
+    def _quantile(self, share: float) -> Any:
+        size = self.size
+        if size is None:
+            raise NotImplementedError
+        return self._point(_slot(share, size))
+
     def point(self, i: int) -> Any:
         """Return the i-th value, counted from 0.
 
@@ -121,6 +142,12 @@ class Distribution:
     def _set(self, **values: object) -> None:
         for name, value in values.items():
             object.__setattr__(self, name, value)
+
+
+def _slot(share: float, size: int) -> int:
+    """Return in which of ``size`` equal parts of 0 to 1 a share is. Exact: a product may round."""
+    numerator, denominator = share.as_integer_ratio()
+    return min(numerator * size // denominator, size - 1)
 
 
 def _short(value: object) -> str:
@@ -207,10 +234,17 @@ class Uniform(Distribution):
         size = self.size
         if size is not None:
             return self._point(int(rng.integers(size)))
+        return self._between(float(rng.random()))
+
+    def _quantile(self, share: float) -> float:
+        size = self.size
+        return self._between(share) if size is None else self._point(_slot(share, size))
+
+    def _between(self, share: float) -> float:
         low, high = self.low, self.high
         if self.log:
             low, high = math.log(low), math.log(high)
-        value = low + (high - low) * float(rng.random())
+        value = low + (high - low) * share
         # Rounding, in exp above all, may lead just past the bounds.
         return min(max(math.exp(value) if self.log else value, self.low), self.high)
 
@@ -247,7 +281,16 @@ class Normal(Distribution):
         _require(not self.log or self.median > 0, self, "log=True needs median above 0; raise it.")
 
     def sample(self, rng: np.random.Generator) -> float:
-        deviation = self.scale * float(rng.standard_normal())
+        return self._at(float(rng.standard_normal()))
+
+    def _quantile(self, share: float) -> float:
+        from statistics import NormalDist
+
+        # Half of the least step of a random float: at 0 and 1 themselves, it is infinite.
+        return self._at(NormalDist().inv_cdf(min(max(share, 2.0**-54), 1 - 2.0**-53)))
+
+    def _at(self, deviations: float) -> float:
+        deviation = self.scale * deviations
         # An absurd scale must not lead to infinity, nor exp to 0 or an OverflowError.
         if self.log:
             value = self.median * math.exp(min(max(deviation, -700.0), 700.0))
@@ -285,9 +328,15 @@ class Ints(Distribution):
     def sample(self, rng: np.random.Generator) -> int:
         if not self.log:
             return self._point(int(rng.integers(self.size)))
+        return self._between(float(rng.random()))
+
+    def _quantile(self, share: float) -> int:
+        return self._between(share) if self.log else self._point(_slot(share, self.size))
+
+    def _between(self, share: float) -> int:
         # Half a number on either side, so that the ends are as likely as their neighbours are.
         low, high = math.log(self.low - 0.5), math.log(self.high + 0.5)
-        value = round(math.exp(low + (high - low) * float(rng.random())))
+        value = round(math.exp(low + (high - low) * share))
         return min(max(value, self.low), self.high)
 
     def _point(self, i: int) -> int:
@@ -318,6 +367,9 @@ class Bools(Distribution):
 
     def sample(self, rng: np.random.Generator) -> bool:
         return float(rng.random()) < self.probability
+
+    def _quantile(self, share: float) -> bool:
+        return self.probability > 0 and share >= 1 - self.probability
 
     def _point(self, i: int) -> bool:
         return self.probability == 1 or i == 1
@@ -446,8 +498,16 @@ class OneOf(Distribution):
     def sample(self, rng: np.random.Generator) -> int:
         if self.weights is None:
             return int(rng.integers(len(self.candidates)))
-        sums = list(accumulate(self.weights))
-        index = bisect_right(sums, sums[-1] * float(rng.random()))
+        return self._weighted(self.weights, float(rng.random()))
+
+    def _quantile(self, share: float) -> int:
+        if self.weights is None:
+            return _slot(share, len(self.candidates))
+        return self._weighted(self.weights, share)
+
+    def _weighted(self, weights: tuple[float, ...], share: float) -> int:
+        sums = list(accumulate(weights))
+        index = bisect_right(sums, sums[-1] * share)
         # The product may round up to the total, which is past the last candidate.
         return min(index, self._live[-1][0])
 

@@ -49,6 +49,10 @@ class CheckpointError(LetstuneError, OSError):
     """A checkpoint is missing or is not what the journal says that it is."""
 
 
+class StoreError(CheckpointError):
+    """A store cannot be reached, or refuses what is asked of it; its checkpoints may be well."""
+
+
 class CheckpointNotKeptError(CheckpointError, FileNotFoundError):
     """A checkpoint was let go, as the plan says, or was never made."""
 
@@ -57,8 +61,20 @@ class TrialNotFoundError(LetstuneError, LookupError):
     """The run has no such trial."""
 
 
+class TrialEndedError(LetstuneError, ValueError):
+    """A trial is not going to be trained any more."""
+
+
+class WorkerError(LetstuneError, ChildProcessError):
+    """A worker process cannot be started, or dies before it has anything to do."""
+
+
 class MissingPackageError(LetstuneError, ImportError):
     """An optional package that this call needs is not installed."""
+
+
+class PluginError(LetstuneError, ImportError):
+    """A plugin is missing, cannot be imported, or does not keep to letstune's hooks."""
 
 
 class StopTraining(Exception):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from letstune.records import Event, Task, TaskEnded
 from letstune.worker import Outcome, Worker
@@ -37,6 +37,11 @@ class Executor(ABC):
 
     slots: int
 
+    @staticmethod
+    def count(address: Any) -> int:
+        """Return how many workers there are at an address now, for the default of ``lag``."""
+        return 1
+
     @abstractmethod
     def start(self, task: Task) -> None:
         """Begin to train a task. Called for at most `slots` tasks at a time."""
@@ -45,9 +50,18 @@ class Executor(ABC):
     def deliveries(self) -> list[Delivery]:
         """Wait until something has come of the tasks, and return all that has.
 
+        Return without anything after about a second, so that the caller can look at other things.
         The last delivery of a task ends with a `TaskEnded`. The events of one trial come in order.
         What must end the run, such as a `CheckpointError` of a worker, is raised.
         """
+
+    def recorded(self) -> None:
+        """Hear that all that was delivered is durable: those who wait for that may go on."""
+        return
+
+    @abstractmethod
+    def cancel(self, trial: int) -> None:
+        """Give up a trial's task: nothing more of it is delivered, and its slot is free."""
 
     @abstractmethod
     def stop(self) -> None:
@@ -82,6 +96,10 @@ class InProcessExecutor(Executor):
             return [Delivery(trial, attempt, [TaskEnded(trial)])]
         events, error = next(self._outcomes)
         return [Delivery(trial, attempt, events, error)]
+
+    def cancel(self, trial: int) -> None:
+        """Forget the task; see `Executor.cancel`."""
+        self._task, self._outcomes = None, iter(())
 
     def stop(self) -> None:
         """Train no further epoch; see `Executor.stop`."""

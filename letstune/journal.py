@@ -33,11 +33,16 @@ from letstune.records import (
     TrialFailed,
     TrialProposed,
     TrialStopped,
+    WorkerDied,
 )
 from letstune.schema import APPLICATION_ID, TABLES, VERSION, migrate
 from letstune.state import State
 
 _HEADER: Final = b"SQLite format 3\x00"
+# After so many pages, SQLite moves the -wal file's content over and writes it from its beginning
+# again. By default, it would be 1,000; but as long as that file grows, each sync is one of the
+# file system's own log as well, which makes it a third slower.
+_WAL_PAGES: Final = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,10 +82,11 @@ class Journal:
         self._write = write
         self._session = 0
         self._seq = 0
-        version = _check(path)
+        self._version = version = _check(path)
         if write and version < VERSION:
             with _explained(path):
                 migrate(path)
+            self._version = VERSION
         mode = "rw" if write else "ro"
         with _explained(path):
             self._db = sqlite3.connect(
@@ -112,7 +118,7 @@ class Journal:
                 plan = Plan.from_facts(facts)
                 state = State(plan, facts.get("exhausted"))
                 for row in self._rows("SELECT trial, params, sampler FROM trials ORDER BY seq"):
-                    state.apply(TrialProposed._make(row))
+                    state.apply(TrialProposed(*row))
                 state.replay(
                     self._db.execute(
                         "SELECT trial, epoch, ifnull(value, -9e999), seconds FROM epochs "
@@ -120,6 +126,7 @@ class Journal:
                     ),
                     self._ends(),
                     self._kept(),
+                    self.deaths(),
                 )
             finally:
                 self._db.rollback()
@@ -146,6 +153,15 @@ class Journal:
                 "SELECT trial, epoch, kind, message, traceback FROM failures ORDER BY seq"
             )
         ]
+
+    def deaths(self) -> list[WorkerDied]:
+        """Return the deaths of workers, in the order in which they came."""
+        if self._version < 2:  # only read, so not migrated
+            return []
+        rows = self._rows(
+            "SELECT trial, epoch, attempt, code, memory, stack, at FROM deaths ORDER BY seq"
+        )
+        return [WorkerDied._make(row) for row in rows]
 
     def epochs(self, trial: int | None = None) -> Iterator[EpochFinished]:
         """Yield the epochs of one trial, or of all, by trial and epoch."""
@@ -250,6 +266,9 @@ class Journal:
             case TrialFailed(trial, epoch, kind, message, traceback):
                 query = "INSERT INTO failures VALUES (?, ?, ?, ?, ?, ?, ?)"
                 row = (trial, epoch, kind, message, traceback, session)
+            case WorkerDied():
+                query = "INSERT INTO deaths VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+                row = (*event, session)
             case CheckpointDeleted(trial, epoch, why):
                 query = "INSERT INTO deletions VALUES (?, ?, ?, ?, ?)"
                 row = (trial, epoch, why, session)
@@ -283,6 +302,7 @@ class Journal:
     def _begin_session(self) -> None:
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
+        self._db.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
         self._db.execute("PRAGMA foreign_keys = ON")
         ((session,),) = self._db.execute("SELECT ifnull(max(session), 0) + 1 FROM sessions")
         self._insert_session(session, None)

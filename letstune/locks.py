@@ -8,6 +8,9 @@ import socket
 import struct
 import sys
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -127,6 +130,17 @@ def _held_by(journal: Path, holder: bytes) -> str:
     )
 
 
+@contextmanager
+def waiting_lock(file: int) -> Iterator[None]:
+    """Hold the lock of an open file, which must not be open elsewhere in this process."""
+    while not _lock(file):
+        time.sleep(0.01)  # Windows has no better; it is held for moments only
+    try:
+        yield
+    finally:
+        _unlock(file)
+
+
 if sys.platform == "win32":
     import msvcrt
 
@@ -138,9 +152,13 @@ if sys.platform == "win32":
             return False
         return True
 
+    def _unlock(file: int) -> None:
+        os.lseek(file, 1 << 20, os.SEEK_SET)
+        msvcrt.locking(file, msvcrt.LK_UNLCK, 1)
+
     def _other_holds(file: int) -> bool:
         if _lock(file):
-            msvcrt.locking(file, msvcrt.LK_UNLCK, 1)
+            _unlock(file)
             return False
         return True
 
@@ -153,6 +171,9 @@ else:
         except (BlockingIOError, PermissionError):  # POSIX allows either
             return False
         return True
+
+    def _unlock(file: int) -> None:
+        fcntl.lockf(file, fcntl.LOCK_UN)
 
     def _other_holds(file: int) -> bool:
         # Asked for, and not tried: who tries has it for a moment, and may turn a run away. The

@@ -68,6 +68,13 @@ def dump(name: str, value: object, limit: int | None = None) -> Pickle:
         TooBigError: the pickle is larger than ``limit`` bytes.
         PickleError: the object cannot be pickled.
     """
+    data = _dumps(name, value, limit)
+    python = ".".join(map(str, sys.version_info[:2]))
+    about = {"type": type_name(type(value)), "python": python, "folders": _folders()}
+    return Pickle(name=name, data=data, about=about)
+
+
+def _dumps(name: str, value: object, limit: int | None = None) -> bytes:
     import cloudpickle
 
     file = io.BytesIO() if limit is None else _Bounded(limit)
@@ -82,9 +89,7 @@ def dump(name: str, value: object, limit: int | None = None) -> Pickle:
             "What holds files, locks, connections or generators is to be made in load_dataset, "
             "not before."
         ) from error
-    python = ".".join(map(str, sys.version_info[:2]))
-    about = {"type": type_name(type(value)), "python": python, "folders": _folders()}
-    return Pickle(name=name, data=file.getvalue(), about=about)
+    return file.getvalue()
 
 
 def _culprit(value: object) -> str:
@@ -101,7 +106,7 @@ def _culprit(value: object) -> str:
 
 def clone(value: Any) -> Any:
     """Return a copy made by pickling."""
-    return pickle.loads(dump("trainer", value).data)
+    return pickle.loads(_dumps("trainer", value))
 
 
 def fingerprint(trainer: object) -> str:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
-from letstune.records import Event, TrialFailed
-from letstune.rounds import planned_epochs
+from letstune.records import Event, TrialFailed, WorkerDied
+from letstune.rounds import ended, planned_epochs
 from letstune.state import NO_VALUE, State
 
 if TYPE_CHECKING:
@@ -108,6 +108,11 @@ class Progress:
         for event in events:
             if isinstance(event, TrialFailed):
                 self.tell(f"Trial {event.trial} failed in epoch {event.epoch}: {event.message}")
+            if isinstance(event, WorkerDied):
+                self.tell(
+                    f"A worker died in epoch {event.epoch} of trial {event.trial}: "
+                    f"{ended(event.code)}. Another one goes on."
+                )
         moment = self._clock()
         if moment >= self._next:
             self._next = moment + (REFRESH if self._live else LOG_EVERY)

@@ -180,6 +180,12 @@ class Plan:
     keep_checkpoints: int | Literal["all"]
     trainer: str
     dataset: Any = None
+    # How the run is carried out. Free to change: only what kills a trial has a say in results.
+    workers: int | str | tuple[str, Mapping[str, Any]] | None = None
+    gpus: tuple[str, ...] | str | None = None
+    max_deaths: int = 3
+    epoch_timeout: float | None = None
+    trial_timeout: float | None = None
 
     def to_facts(self) -> dict[str, Any]:
         """Return the rows of the journal's table ``plan``: JSON-able values by name."""
@@ -193,6 +199,9 @@ class Plan:
         """Return the plan whose facts these are; facts of later versions are passed over."""
         known = {name: facts[name] for name in Plan.__dataclass_fields__ if name in facts}
         known["rounds"] = Rounds.from_dict(facts["rounds"])
+        for name in ("gpus", "workers"):
+            if isinstance(value := known.get(name), list):
+                known[name] = tuple(value)
         known["space"] = json.dumps(facts["space"], separators=(",", ":"))
         return Plan(**known)
 
@@ -269,13 +278,32 @@ class TrialStopped(NamedTuple):
 
 
 class TrialFailed(NamedTuple):
-    """A trial ended in an error, while working on ``epoch``."""
+    """A trial ended in an error, while working on ``epoch``.
+
+    ``kind`` is raised, timed out or worker died.
+    """
 
     trial: int
     epoch: int
     kind: str
     message: str
     traceback: str
+
+
+class WorkerDied(NamedTuple):
+    """The process that trained a trial died while working on ``epoch``.
+
+    ``code`` is its exit code, or minus the number of the signal that killed it. ``memory`` is the
+    most that it took, in bytes, and ``stack`` what it was doing, where that is known.
+    """
+
+    trial: int
+    epoch: int
+    attempt: str
+    code: int
+    memory: int | None
+    stack: str
+    at: str
 
 
 class CheckpointDeleted(NamedTuple):
@@ -299,5 +327,11 @@ class TaskEnded(NamedTuple):
 
 
 Event = (
-    TrialProposed | EpochFinished | TrialStopped | TrialFailed | CheckpointDeleted | SpaceExhausted
+    TrialProposed
+    | EpochFinished
+    | TrialStopped
+    | TrialFailed
+    | WorkerDied
+    | CheckpointDeleted
+    | SpaceExhausted
 )

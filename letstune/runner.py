@@ -8,16 +8,17 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import warnings
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Protocol
+from typing import Final
 
-from letstune.errors import Interrupted, JournalError, TrainerError
+from letstune.errors import Interrupted, JournalError, TrainerError, WorkerError
 from letstune.executors import Delivery, Executor
 from letstune.journal import Journal
+from letstune.observers import Audience
 from letstune.params import Space
 from letstune.records import (
     CheckpointDeleted,
@@ -27,20 +28,14 @@ from letstune.records import (
     TrialFailed,
     TrialProposed,
 )
-from letstune.rounds import Proposal, next_proposal, next_tasks, useless, visible
+from letstune.rounds import Proposal, doomed, next_proposal, next_tasks, useless, visible
 from letstune.samplers import Observation, Sampler, propose_distinct
+from letstune.skips import may_skip, requests, stop_of
 from letstune.state import State
 from letstune.stores import Store
 
-
-class Observer(Protocol):
-    """Is told what was recorded, after it is durable. Cannot change a run."""
-
-    def recorded(self, events: Sequence[Event], state: State) -> None:
-        """See what is new."""
-
-    def tell(self, line: str) -> None:
-        """Tell a person something."""
+LOOK: Final = 1.0
+"""How often requests to skip a trial are looked for, in seconds."""
 
 
 @dataclass(kw_only=True)
@@ -56,7 +51,7 @@ class Runner:
     sampler: Sampler
     store: Store
     executor: Executor
-    observer: Observer | None
+    audience: Audience
     token: str
     passthrough_errors: bool = False
     _running: dict[int, str] = field(default_factory=dict)
@@ -64,6 +59,7 @@ class Runner:
     _seen: dict[int, Observation] = field(default_factory=dict)
     _taken: set[str] = field(default_factory=set)
     _started: int = 0
+    _looked: float = -LOOK
 
     def run(self) -> None:
         """Train until the plan is done.
@@ -76,48 +72,55 @@ class Runner:
             Exception: a trainer raised it, and ``passthrough_errors`` is set.
         """
         try:
+            self.audience.started(self.journal.path, self.state.plan)
             with _interruptible() as interrupted:
                 self._train(interrupted)
             if not self.state.finished:
                 raise Interrupted(str(self.journal.path))
         except BaseException as error:
             stopped = isinstance(error, Interrupted | KeyboardInterrupt)
+            how = "interrupted" if stopped else "error"
             # If not even this can be written, the error that is on its way says why; and a
             # session without an end is what every crash leaves.
             with suppress(JournalError):
-                self.journal.end_session("interrupted" if stopped else "error")
+                self.journal.end_session(how)
+            self.audience.finished(how)
             raise
         else:
             self.journal.end_session("finished")
+            self.audience.finished("finished")
         finally:
             self.executor.close()
 
     def _train(self, interrupted: Callable[[], bool]) -> None:
         stopping = False
         self._let_go()
+        self._fail_doomed()
         while self._running if stopping else self._start_tasks():
-            errors = [error for d in self.executor.deliveries() if (error := self._take(d))]
+            errors = self._take(self.executor.deliveries())
             if errors and self.passthrough_errors:
                 raise errors[0]
             if interrupted() and not stopping:
                 stopping = True
                 self.executor.stop()
+            self.executor.recorded()
+            self._skip()
         self._record(())  # what was let go last
 
     def _start_tasks(self) -> bool:
         """Keep the executor busy; tell whether it is."""
-        slots = self.executor.slots - len(self._running)
-        if not slots:
-            return True
-        tasks = next_tasks(self.state.plan, self.state, self._running, slots)
-        while len(tasks) < slots and (proposal := next_proposal(self.state.plan, self.state)):
+        while (slots := self.executor.slots - len(self._running)) > 0:
+            for task in next_tasks(self.state.plan, self.state, self._running, slots):
+                self._started += 1
+                attempt = f"{self.token}-{self._started}"
+                self._running[task.trial] = attempt
+                self.executor.start(task._replace(attempt=attempt))
+                slots -= 1
+            # Only now, since a sampler may take its time, and workers need not wait for it.
+            proposal = next_proposal(self.state.plan, self.state, slots) if slots else None
+            if proposal is None:
+                break
             self._propose(proposal)
-            tasks = next_tasks(self.state.plan, self.state, self._running, slots)
-        for task in tasks:
-            self._started += 1
-            attempt = f"{self.token}-{self._started}"
-            self._running[task.trial] = attempt
-            self.executor.start(task._replace(attempt=attempt))
         return bool(self._running)
 
     def _propose(self, proposal: Proposal) -> None:
@@ -164,17 +167,43 @@ class Runner:
             history.append(seen)
         return history
 
-    def _take(self, delivery: Delivery) -> BaseException | None:
-        """Record a delivery; return the error of the trial that failed, if one did."""
-        if self._running.get(delivery.trial) != delivery.attempt:
-            return None  # stale: from a worker that was given up
-        events = [event for event in delivery.events if not isinstance(event, TaskEnded)]
-        if len(events) < len(delivery.events):
-            del self._running[delivery.trial]
+    def _take(self, deliveries: Sequence[Delivery]) -> list[BaseException]:
+        """Record what arrived together, with one sync; return the errors of trials that failed."""
+        events: list[Event] = []
+        errors: list[BaseException] = []
+        for delivery in deliveries:
+            if self._running.get(delivery.trial) != delivery.attempt:
+                continue  # stale: from a worker that was given up
+            for event in delivery.events:
+                if isinstance(event, TaskEnded):
+                    del self._running[delivery.trial]
+                else:
+                    events.append(event)
+                    if isinstance(event, TrialFailed):
+                        errors.append(delivery.error or TrainerError(event.traceback))
         if events:
             self._record(events)
-        failures = [event for event in events if isinstance(event, TrialFailed)]
-        return (delivery.error or TrainerError(failures[0].traceback)) if failures else None
+        return errors + self._fail_doomed()
+
+    def _fail_doomed(self) -> list[BaseException]:
+        """Fail the trials that kill their workers again and again."""
+        failures = doomed(self.state.plan, self.state) if self.state.deaths else []
+        if failures:
+            self._record(failures)
+        return [WorkerError(failure.traceback) for failure in failures]
+
+    def _skip(self) -> None:
+        """End the trials that somebody wants skipped."""
+        if (moment := time.monotonic()) < self._looked + LOOK:
+            return
+        self._looked = moment
+        with requests(self.journal.path) as trials:
+            for trial in dict.fromkeys(trials):
+                if not may_skip(self.state, trial):
+                    continue  # it has ended meanwhile
+                if self._running.pop(trial, None):
+                    self.executor.cancel(trial)
+                self._record([stop_of(self.state, trial)])
 
     def _record(self, events: Sequence[Event]) -> None:
         """Make events true: journal first, then state, then whoever wants to know.
@@ -192,7 +221,7 @@ class Runner:
         for event in events:
             self.state.apply(event)
         self._let_go()
-        self._observe(lambda observer: observer.recorded(events, self.state))
+        self.audience.recorded(events, self.state)
 
     def _delete(self, uri: str) -> None:
         try:
@@ -200,17 +229,7 @@ class Runner:
         except Exception as error:  # noqa: BLE001 (whatever a store may raise)
             # Nothing points to it any more, so the run can do without its being gone.
             line = f"Checkpoint {uri} cannot be deleted: {error}. `letstune check --fix` will."
-            self._observe(lambda observer: observer.tell(line))
-
-    def _observe(self, call: Callable[[Observer], None]) -> None:
-        """Let the observer know. It can never change a run: one that fails is not called again."""
-        if self.observer is None:
-            return
-        try:
-            call(self.observer)
-        except Exception as error:  # noqa: BLE001 (whatever an observer may raise)
-            self.observer = None
-            warnings.warn(f"The progress display failed: {error!r}. The run goes on.", stacklevel=2)
+            self.audience.tell(line)
 
     def _let_go(self) -> None:
         self._due = useless(self.state.plan, self.state)

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from letstune.errors import PlanError, SpaceError
+from letstune.grid import thinned
 from letstune.params import Params, RecordedParams, Space
-from letstune.seeding import Purpose, generator
+from letstune.seeding import Purpose, generator, run_seed
+from letstune.sobol import check_dimensions, sobol_point
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,6 +83,13 @@ class Sampler(ABC):
         """
         return
 
+    def narrow(self, space: Space) -> Space:
+        """Return the part of a space that the sampler proposes from; by default, all of it.
+
+        A run ends when all points of a finite part are proposed.
+        """
+        return space
+
 
 class RandomSampler(Sampler):
     """Draws every trial independently from the distributions of the space."""
@@ -98,7 +107,32 @@ class RandomSampler(Sampler):
 
 
 class GridSampler(Sampler):
-    """Goes through all points of a finite space, in order, the last field fastest."""
+    """Goes through all points of a grid, in order, the last field fastest.
+
+    Every finite axis has all of its values, and each branch of a union a grid of its own.
+
+    Args:
+        points: how many evenly spaced points each continuous axis has: in the logarithm where the
+            axis is, at quantiles where it is normal. Or a mapping from paths, such as ``"lr"`` or
+            ``"model.Linear.alpha"``, to the points of each of these axes. Without it, the space
+            must be finite.
+
+    Raises:
+        PlanError: that is no number of points.
+    """
+
+    def __init__(self, points: int | Mapping[str, int] | None = None) -> None:
+        counts: list[Any] = [*points.values()] if isinstance(points, Mapping) else [points or 1]
+        if points == 0 or any(type(n) is not int or n < 1 for n in counts):
+            raise PlanError(
+                f"sampler 'grid': points={points!r}; expected a whole number from 1 on, or a dict "
+                "of them by path."
+            )
+        self.points = points
+
+    def narrow(self, space: Space) -> Space:
+        """Return the space of the points of the grid."""
+        return space if self.points is None else thinned(space, self.points)
 
     def propose(
         self,
@@ -108,34 +142,47 @@ class GridSampler(Sampler):
         trial: int,
     ) -> Params | RecordedParams:
         """Return the point of the grid that has the trial's number."""
-        params: Params | RecordedParams = space.point(trial)
+        params: Params | RecordedParams = self.narrow(space).point(trial)
         return params
 
     def check(self, space: Space) -> None:
-        """Refuse a space that is not finite."""
+        """Refuse a space of which not all points are known."""
         space.require_structure("sampler 'grid'")
-        if space.size is None:
+        if self.narrow(space).size is None:
             raise PlanError(
                 f"sampler 'grid' needs a finite space, but {space.name} has a continuous "
-                "parameter. Give it a step or use rand.oneof, or use sampler='random'."
+                "parameter. Give it a step or use rand.oneof, say how many points it shall have "
+                "with sampler=('grid', {'points': 5}), or use sampler='random'."
             )
 
 
-BUILT_IN: Final[Mapping[str, type[Sampler]]] = {"random": RandomSampler, "grid": GridSampler}
+class SobolSampler(Sampler):
+    """Fills the space evenly: a scrambled Sobol' sequence, with a dimension for each parameter.
 
-
-def make_sampler(name: str, options: Mapping[str, Any]) -> Sampler:
-    """Return a new sampler by its name.
-
-    Raises:
-        PlanError: there is none of that name, or it does not take these options.
+    A parameter of a branch that is not chosen has its dimension, too, so that no branch disturbs
+    the others. The scrambling is that of the run's seed. It is at its best with a number of
+    trials that is a power of two. Needs SciPy: ``pip install letstune[sobol]``.
     """
-    if name not in BUILT_IN:
-        raise PlanError(f"There is no sampler {name!r}; there are {', '.join(sorted(BUILT_IN))}.")
-    try:
-        return BUILT_IN[name](**options)
-    except TypeError as error:
-        raise PlanError(f"sampler {name!r} with options {dict(options)!r}: {error}.") from error
+
+    def propose(
+        self,
+        space: Space,
+        history: Sequence[Observation],
+        rng: np.random.Generator,
+        trial: int,
+    ) -> Params | RecordedParams:
+        """Return the point of the sequence that has the trial's number."""
+        paths = space.distributions()
+        point = dict(zip(paths, sobol_point(run_seed(rng), len(paths), trial), strict=True))
+        params: Params | RecordedParams = space.build(
+            lambda path, distribution: distribution.quantile(point[path])
+        )
+        return params
+
+    def check(self, space: Space) -> None:
+        """Refuse a space of unknown or too many dimensions."""
+        space.require_structure("sampler 'sobol'")
+        check_dimensions(len(space.distributions()), space.name)
 
 
 def propose_distinct(
@@ -161,7 +208,8 @@ def propose_distinct(
         trial: the trial.
         taken: the JSON of the params of all trials so far.
     """
-    if space.size is not None and len(taken) >= space.size:
+    part = sampler.narrow(space)
+    if part.size is not None and len(taken) >= part.size:
         return None
     params: Params | RecordedParams
     for attempt in range(ATTEMPTS):
@@ -175,9 +223,9 @@ def propose_distinct(
         if params.to_json() not in taken:
             return params
     rng = generator(seed, Purpose.PROPOSE, trial, ATTEMPTS)
-    start = 0 if space.size is None else int(rng.integers(space.size))
-    for i in range(space.size or ATTEMPTS):
-        params = space.point((start + i) % space.size) if space.size else space.sample(rng)
+    start = 0 if part.size is None else int(rng.integers(part.size))
+    for i in range(part.size or ATTEMPTS):
+        params = part.point((start + i) % part.size) if part.size else part.sample(rng)
         if params.to_json() not in taken:
             return params
     return None

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from sqlite_utils import Database
 
 APPLICATION_ID: Final = 0x6C746E65  # "ltne"
-VERSION: Final = 1
+VERSION: Final = 2
+# Every commit writes whole pages to the -wal file, and a row is small.
+PAGE_SIZE: Final = 1024
 
 TABLES: Final = {
     "plan": """
@@ -78,6 +80,16 @@ TABLES: Final = {
         session INTEGER NOT NULL,
         UNIQUE (trial, epoch),
         FOREIGN KEY (trial, epoch) REFERENCES epochs (trial, epoch)""",
+    "deaths": """
+        seq INTEGER PRIMARY KEY,
+        trial INTEGER NOT NULL REFERENCES trials (trial),
+        epoch INTEGER NOT NULL,
+        attempt TEXT NOT NULL,
+        code INTEGER NOT NULL,
+        memory INTEGER,
+        stack TEXT NOT NULL,
+        at TEXT NOT NULL,
+        session INTEGER NOT NULL""",
 }
 
 VIEWS: Final = {
@@ -115,17 +127,28 @@ VIEWS: Final = {
 
 def m001_initial(db: Database) -> None:
     """Make the tables, the triggers that keep them insert-only, and the views."""
-    for table, columns in TABLES.items():
-        db.execute(f"CREATE TABLE {table} ({columns}\n) STRICT")
-        for verb in ("UPDATE", "DELETE"):
-            db.execute(
-                f"CREATE TRIGGER {table}_refuses_{verb.lower()} BEFORE {verb} ON {table} "
-                "BEGIN SELECT RAISE(ABORT, 'a letstune journal is insert-only'); END"
-            )
+    for table in TABLES:
+        if table != "deaths":
+            _make_table(db, table)
     for view, query in VIEWS.items():
         db.execute(f"CREATE VIEW {view} AS {query}")
     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     db.execute("PRAGMA user_version = 1")
+
+
+def m002_deaths(db: Database) -> None:
+    """Make room for the deaths of workers."""
+    _make_table(db, "deaths")
+    db.execute("PRAGMA user_version = 2")
+
+
+def _make_table(db: Database, table: str) -> None:
+    db.execute(f"CREATE TABLE {table} ({TABLES[table]}\n) STRICT")
+    for verb in ("UPDATE", "DELETE"):
+        db.execute(
+            f"CREATE TRIGGER {table}_refuses_{verb.lower()} BEFORE {verb} ON {table} "
+            "BEGIN SELECT RAISE(ABORT, 'a letstune journal is insert-only'); END"
+        )
 
 
 def migrate(path: Path) -> None:
@@ -136,8 +159,10 @@ def migrate(path: Path) -> None:
 
     migrations = Migrations("letstune")
     migrations()(m001_initial)
+    migrations()(m002_deaths)
     connection = sqlite3.connect(path)
     try:
+        connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")  # heeded by an empty file only
         migrations.apply(Database(connection, execute_plugins=False))
     finally:
         connection.close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import sys
+from collections.abc import Sequence
 from enum import IntEnum
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ class Purpose(IntEnum):
     CREATE_MODEL = 2
     LOAD = 3
     TRAIN = 4
+    SCRAMBLE = 5
 
 
 def derive(seed: int, purpose: Purpose, trial: int, epoch: int) -> int:
@@ -65,6 +67,22 @@ def generator(seed: int, purpose: Purpose, trial: int, epoch: int) -> np.random.
 
     # Not default_rng(): which bit generator that is may change with a version of NumPy.
     return Generator(PCG64(sequence(seed, purpose, trial, epoch)))
+
+
+def run_seed(rng: np.random.Generator) -> int:
+    """Return the run's seed, from a generator that was seeded for one of its trials.
+
+    It is for a sampler that needs one random choice for the whole run, such as the scrambling of
+    a sequence, and yet keeps nothing from call to call. What the generator has drawn meanwhile
+    does not matter.
+
+    >>> run_seed(generator(7, Purpose.PROPOSE, 2, 3))
+    7
+    """
+    entropy: Any = getattr(rng.bit_generator.seed_seq, "entropy", None)
+    if isinstance(entropy, Sequence):
+        entropy = entropy[0]
+    return int(entropy or 0)
 
 
 def seed_globals(seed: int) -> None:

@@ -109,6 +109,26 @@ class Space:
             elif isinstance(node, OneOf):
                 pending[:0] = node.candidates
 
+    def distributions(self) -> dict[str, Distribution]:
+        """Return all that `build` may ask for, whichever candidates are chosen: by path, in order.
+
+        Two candidates of the same name share their paths; only one of them is ever active.
+        """
+        found: dict[str, Distribution] = {}
+
+        def walk(node: Any, path: str, below: str) -> None:
+            if isinstance(node, Space):
+                for name, inner in node.fields:
+                    walk(inner, below + name, f"{below}{name}.")
+            elif not isinstance(node, Constant):
+                found.setdefault(path, node)
+                if isinstance(node, OneOf):
+                    for index, candidate in enumerate(node.candidates):
+                        walk(candidate, *branch(path, node, index))
+
+        walk(self, "", "")
+        return found
+
     @property
     def size(self) -> int | None:
         """The number of points, or None if there are infinitely many, or it can't be known."""
@@ -204,7 +224,7 @@ class Space:
                     f"{self.name}: {chosen!r} was chosen for {path}, expected the index of one "
                     f"of the {len(node.candidates)} candidates of {node}."
                 )
-            return walk(node.candidates[chosen], *_branch(path, node, chosen))
+            return walk(node.candidates[chosen], *branch(path, node, chosen))
 
         return self._make(
             {name: walk(node, prefix + name, f"{prefix}{name}.") for name, node in self.fields}
@@ -251,7 +271,7 @@ class Space:
                 if not fits:
                     raise SpaceError(f"{self.name}.{path} is {value!r}, expected one of {node}.")
                 chosen[path] = fits[0]
-                walk(node.candidates[fits[0]], value, *_branch(path, node, fits[0]))
+                walk(node.candidates[fits[0]], value, *branch(path, node, fits[0]))
             elif not isinstance(node, Constant):
                 chosen[path] = value
             elif not node.contains(value):
@@ -307,7 +327,7 @@ def _node_from_dict(data: Any) -> Any:
     )
 
 
-def _branch(path: str, node: OneOf, index: int) -> tuple[str, str]:
+def branch(path: str, node: OneOf, index: int) -> tuple[str, str]:
     """Return the paths of a candidate itself, and of what is below it."""
     candidate = node.candidates[index]
     if isinstance(candidate, Space):

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import math
 from bisect import insort
-from collections import OrderedDict
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, NoReturn
 
-from letstune.cohorts import DROPPED, Cohort
+from letstune.cohorts import DROPPED, Cohort, Queue
 from letstune.errors import IllegalEventError
 from letstune.records import (
     CheckpointDeleted,
@@ -25,6 +24,7 @@ from letstune.records import (
     TrialFailed,
     TrialProposed,
     TrialStopped,
+    WorkerDied,
     rank_key,
 )
 
@@ -102,10 +102,12 @@ class State:
         cohorts: those begun, in order; ``frontier[k]`` of them, from the first on, are through
             with round k.
         exhausted: how many different params there are, once that is known to be too few.
-        ready: of each round, the trials to be trained in it, those in training included.
+        ready: of each round, the trials to be trained in it, those in training included; the
+            first to be trained first.
         leader: the best metric value so far of a trial that has not failed, and whose it is.
         podium: the best settled trials, whose best epochs are kept.
         changed: the trials whose checkpoints may be of no more use.
+        deaths: the workers that each trial has lost since its last epoch; most have lost none.
     """
 
     def __init__(self, plan: Plan, exhausted: int | None = None) -> None:
@@ -116,14 +118,14 @@ class State:
         self.limits = plan.rounds.limits
         self.timed = plan.rounds.timed
         self.frontier = [0] * len(self.limits)
-        # OrderedDict: taking the first key of a dict out again and again is quadratic.
-        self.ready: list[OrderedDict[int, None]] = [OrderedDict() for _ in self.limits]
+        self.ready = [Queue() for _ in self.limits]
         self.unsettled = 0
         self.total_epochs = 0
         self.total_seconds = 0.0
         self.leader: tuple[float, int] = (NO_VALUE, -1)
         self.podium: list[tuple[bool, float, int]] = []
         self.changed: dict[int, None] = {}
+        self.deaths: dict[int, list[WorkerDied]] = {}
         self._replaying = False
 
     @property
@@ -150,12 +152,7 @@ class State:
         match event:
             case EpochFinished():
                 trial = self._trial(event)
-                if event.epoch != trial.epochs:
-                    raise IllegalEventError(
-                        f"Trial {event.trial}: epoch {event.epoch} is recorded, but epoch "
-                        f"{trial.epochs} comes next. {_TAMPERED}"
-                    )
-                self._epoch(event.trial, trial, event.value, event.seconds)
+                self._fold([(event.trial, event.epoch, event.value, event.seconds)])
                 self.total_epochs += 1
                 self.total_seconds += event.seconds
                 if trial.best > self.leader[0]:
@@ -163,13 +160,18 @@ class State:
                 if event.checkpoint is not None:
                     trial.kept[event.epoch] = event.checkpoint
                     self.changed[event.trial] = None
+                if self.deaths:
+                    self.deaths.pop(event.trial, None)
             case TrialProposed():
                 self._propose(event)
             case TrialStopped() | TrialFailed():
                 self._trial(event)
                 self._move_on(event.trial)
+                self.deaths.pop(event.trial, None)
                 if event.trial == self.leader[1] and isinstance(event, TrialFailed):
                     self._find_leader()
+            case WorkerDied():
+                self._die(event)
             case CheckpointDeleted():
                 self.trials[event.trial].kept.pop(event.epoch, None)
             case SpaceExhausted():
@@ -180,6 +182,7 @@ class State:
         epochs: Iterable[tuple[int, int, float, float]],
         ends: Iterable[TrialStopped | TrialFailed],
         kept: Iterable[tuple[int, int, Stored]],
+        deaths: Iterable[WorkerDied] = (),
     ) -> None:
         """Fold a whole journal in, after its proposals: what `apply` does, for millions of rows.
 
@@ -187,16 +190,11 @@ class State:
             epochs: rows of trial, epoch, value and seconds, in journal order.
             ends: how trials ended. Nothing follows on an end, so they may come last.
             kept: rows of trial, epoch and checkpoint, of the checkpoints that were not deleted.
+            deaths: of workers.
         """
-        trials, fold, count = self.trials, self._epoch, len(self.trials)
         self._replaying = True
-        for number, epoch, value, seconds in epochs:
-            if number >= count or epoch != (trial := trials[number]).epochs:
-                raise IllegalEventError(
-                    f"Epoch {epoch} of trial {number} is recorded out of order. {_TAMPERED}"
-                )
-            fold(number, trial, value, seconds)
-        for trial in trials:
+        self._fold(epochs)
+        for trial in self.trials:
             if trial.epochs:
                 trial.status = "trained"
                 self.total_epochs += trial.epochs
@@ -204,16 +202,23 @@ class State:
         for end in ends:
             self.apply(end)
         for number, epoch, stored in kept:
-            trials[number].kept[epoch] = stored
+            self.trials[number].kept[epoch] = stored
+        for death in deaths:
+            if death.epoch == self.trials[death.trial].epochs:  # else, there was progress since
+                self._die(death)
         # A trial that had settled may have gone on, in the part of the run before the plan grew,
         # so only now is it known what the settled ones are worth.
         self._find_leader()
         self._replaying = False
-        for number, trial in enumerate(trials):
+        for number, trial in enumerate(self.trials):
             if trial.settled:
                 self._stand(number, trial)
             if trial.kept:
                 self.changed[number] = None
+
+    def _die(self, death: WorkerDied) -> None:
+        if self.trials[death.trial].status in ("proposed", "trained"):
+            self.deaths.setdefault(death.trial, []).append(death)
 
     def _find_leader(self) -> None:
         self.leader = (NO_VALUE, -1)
@@ -250,18 +255,32 @@ class State:
         self.cohorts[-1].enter()
         self.trials.append(TrialState(event.params, len(self.cohorts) - 1, self.limits[0]))
         self.unsettled += 1
-        self.ready[0][number] = None
+        self.ready[0].put(number, 0.0)
 
-    def _epoch(self, number: int, trial: TrialState, value: float, seconds: float) -> None:
-        # A million of these are folded at a resume, so all that can wait is left to the callers.
-        if trial.best < value < math.inf:
-            trial.best = value
-            trial._best_epoch = trial.epochs
-        trial.epochs += 1
-        trial.seconds += seconds
-        if (trial.seconds if self.timed else trial.epochs) >= trial.limit:
-            self._mark(trial)
-            self._move_on(number)
+    def _fold(self, epochs: Iterable[tuple[int, int, float, float]]) -> None:
+        """Fold epochs in, rows of trial, epoch, value and seconds."""
+        # A million of them at a resume, so all that can wait is left to the callers, and nothing
+        # is called or looked up for an epoch that ends no round.
+        trials, count, timed, infinity = self.trials, len(self.trials), self.timed, math.inf
+        for number, epoch, value, seconds in epochs:
+            if number >= count or epoch != (trial := trials[number]).epochs:
+                self._refuse_epoch(number, epoch)
+            if trial.best < value < infinity:
+                trial.best = value
+                trial._best_epoch = epoch
+            trial.epochs = epoch + 1
+            trial.seconds += seconds
+            if (trial.seconds if timed else trial.epochs) >= trial.limit:
+                self._mark(trial)
+                self._move_on(number)
+
+    def _refuse_epoch(self, number: int, epoch: int) -> NoReturn:
+        expected = "there is no such trial"
+        if number < len(self.trials):
+            expected = f"epoch {self.trials[number].epochs} comes next"
+        raise IllegalEventError(
+            f"Trial {number}: epoch {epoch} is recorded, but {expected}. {_TAMPERED}"
+        )
 
     def _mark(self, trial: TrialState) -> None:
         """Note how a trial stands in the rounds whose limit it has reached."""
@@ -285,9 +304,9 @@ class State:
             elif trial.status in ("stopped", "failed"):
                 standing = trial.best if trial.status == "stopped" else None
             else:
-                self.ready[k][number] = None
+                self.ready[k].put(number, trial.seconds / (trial.epochs or 1))
                 continue
-            self.ready[k].pop(number, None)
+            self.ready[k].remove(number)
             trial.waiting = True
             cohort = self.cohorts[trial.cohort]
             for moved, target in cohort.finish(k, number, standing):

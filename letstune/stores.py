@@ -32,8 +32,9 @@ class Store(ABC):
         By default in the system's folder for temporary files; a store on this machine does better
         with a folder from which `put` can move rather than copy.
         """
-        folder = temporary() / name
-        folder.mkdir(exist_ok=True)
+        # Not in temporary() itself: a worker that closes removes the folder above its own.
+        folder = temporary() / _STAGING / name
+        folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     @abstractmethod

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -22,18 +22,30 @@ from typing import Any, Final, Literal
 from letstune import pickling
 from letstune._version import __version__
 from letstune.arguments import (
+    CARRIED_OUT,
+    Elsewhere,
+    ObserverLike,
     RoundsLike,
     SamplerLike,
+    StoreLike,
+    WorkersLike,
     at_least,
+    choose_observers,
     choose_sampler,
+    choose_store,
     describe_dataset,
-    describe_sampler,
-    describe_store,
     differences,
+    elsewhere,
+    how_carried_out,
     how_many_kept,
+    how_many_workers,
     journal_path,
+    make_executor,
     make_folder,
     make_rounds,
+    make_sampler,
+    make_store,
+    recorded_plugin,
 )
 from letstune.errors import (
     CheckpointError,
@@ -41,19 +53,22 @@ from letstune.errors import (
     PickleError,
     PlanChangedError,
     PlanError,
+    PluginError,
 )
-from letstune.executors import InProcessExecutor
+from letstune.executors import Executor, InProcessExecutor
 from letstune.journal import Journal, Pickle, create, now
 from letstune.locks import JournalLock
+from letstune.observers import Audience, Observer
 from letstune.params import Params, RecordedParams, Space
 from letstune.progress import Progress, say
 from letstune.records import Plan
 from letstune.results import TuningResults, _Run
+from letstune.rounds import default_lag
 from letstune.runner import Runner
-from letstune.samplers import Sampler, make_sampler
+from letstune.samplers import Sampler
 from letstune.seeding import fresh_seed
 from letstune.state import State
-from letstune.stores import DirectoryStore, Store
+from letstune.stores import Store
 from letstune.trainer import P, SimpleTrainer, Trainer, check_trainer, params_class
 from letstune.worker import Worker
 
@@ -77,13 +92,19 @@ def tune(
     journal: str | os.PathLike[str] | None = None,
     rounds: RoundsLike | None = None,
     sampler: SamplerLike = "random",
-    store: str | os.PathLike[str] | Store | None = None,
-    workers: int | None = None,
+    store: StoreLike | None = None,
+    workers: WorkersLike = None,
+    gpus: Sequence[int | str] | Literal["auto"] | None = None,
+    epoch_timeout: float | timedelta | None = None,
+    trial_timeout: float | timedelta | None = None,
+    max_deaths: int | None = None,
     lag: int | None = None,
     seed: int | None = None,
     keep_checkpoints: int | Literal["all"] = 10,
+    observers: Sequence[ObserverLike] = (),
     passthrough_errors: bool = False,
     progress: bool | None = None,
+    accept_changes: bool = False,
 ) -> TuningResults[P]:
     """Tune a trainer's params, and return its trials, best first.
 
@@ -99,23 +120,39 @@ def tune(
         journal: the SQLite file that holds the run. By default a new one in ``letstune-runs/``.
         rounds: how long the investment rounds are: numbers of epochs, times, or `Rounds`. By
             default ``[3, 9, 36]``. Not for a `SimpleTrainer`.
-        sampler: who proposes params: ``"random"``, ``"grid"``, a name with options, or a `Sampler`.
-        store: where checkpoints are kept: a directory or a `Store`. By default a directory next to
-            the journal.
-        workers: how many processes train. This version trains in this process: None or 1.
+        sampler: who proposes params: ``"random"``, ``"grid"`` or that of a plugin; a name with
+            options, as ``("tpe", {"multivariate": True})``; or a `Sampler`.
+        store: where checkpoints are kept: a directory, or a URI such as ``"s3://bucket/runs"``,
+            either of them with options, as ``(uri, {"cache_size": 10**9})``, or a `Store`. By
+            default a directory next to the journal.
+        workers: how many processes train, or ``"auto"`` for one a usable core; or where a plugin
+            trains, as ``"dask://scheduler:8786"``, a URI with options, or an object such as a
+            ``distributed.Client``. By default, this process does. It changes when, never what: a
+            run may be resumed with others.
+        gpus: one worker for each of these devices, as CUDA_VISIBLE_DEVICES names them, or
+            ``"auto"`` for all; with ``workers``, the workers share them in turns.
+        epoch_timeout: in seconds; a trial fails when an epoch takes longer. 0 for none.
+        trial_timeout: in seconds; a trial fails when its epochs take longer in all. 0 for none.
+        max_deaths: a trial fails when so many worker processes have died in the same epoch of
+            it. By default 3.
         lag: how far a sampler that learns stays behind the results, to keep workers busy; see
-            "Rounds" in the documentation. By default 0.
+            "Rounds" in the documentation. By default as the number of workers needs it.
         seed: of all randomness. By default a new one, which is recorded.
         keep_checkpoints: of how many of the best trials to keep the best epoch's checkpoint, or
             ``"all"`` for those of all epochs of all trials.
+        observers: who is told of the run: names of plugins, names with options, or `Observer`
+            objects. Those that are named are told after a resume, too.
         passthrough_errors: raise what a trainer raises, after recording it, rather than going on.
         progress: whether to show on stderr how the run is going. By default yes.
+        accept_changes: go on with a journal even though another major version of its sampler's or
+            store's plugin is installed now.
 
     Raises:
         PlanError: an argument is not what it must be.
         PlanChangedError: the journal was started with another plan. Nothing was changed.
         TrainerError: the trainer cannot be driven, or returned what is not metric values.
         PickleError: the trainer cannot be pickled.
+        PluginError: a plugin that is named cannot be loaded.
         JournalError: the journal cannot be read or written, or another process works on it.
         Interrupted: SIGINT or SIGTERM came. Everything is recorded; a script ends with code 75.
 
@@ -141,13 +178,15 @@ def tune(
     True
     >>> folder.cleanup()
     """
-    _one_process(workers)
+    carried_out = how_carried_out(workers, gpus, epoch_timeout, trial_timeout, max_deaths)
     space = params_class(trainer).space()
-    chosen = choose_sampler(sampler)
+    chosen, described_sampler = choose_sampler(sampler)
     chosen.check(space)
     path = _new_path(trainer) if journal is None else journal_path(journal)
+    chosen_store, described_store = choose_store(store, path)
+    told, described_observers = choose_observers(observers)
     kept = _keep_trainer(trainer)
-    kept_dataset, note = _keep_dataset(dataset)
+    kept_dataset, note = _keep_dataset(dataset, needed="workers" in carried_out)
     plan = Plan(
         metric=check_trainer(trainer),
         n_trials=at_least(1, "n_trials", n_trials),
@@ -155,14 +194,20 @@ def tune(
         simple=isinstance(trainer, SimpleTrainer),
         seed=fresh_seed() if seed is None else at_least(0, "seed", seed),
         space=space.to_json(),
-        sampler=describe_sampler(sampler),
+        sampler=described_sampler,
         adaptive=chosen.adaptive,
-        store=describe_store(store, path),
-        lag=0 if lag is None else at_least(0, "lag", lag),
+        store=described_store,
+        lag=0,
         keep_checkpoints=how_many_kept(keep_checkpoints),
         trainer=pickling.type_name(type(trainer)),
         dataset=describe_dataset(dataset, kept_dataset is not None),
+        **carried_out,
     )
+    if lag is not None:
+        plan = replace(plan, lag=at_least(0, "lag", lag))
+    elif plan.adaptive:
+        count, cohort = max(1, how_many_workers(plan)), plan.cohort_sizes[-1]
+        plan = replace(plan, lag=default_lag(count, cohort, plan.n_trials))
     plugged = {"sampler": (sampler, Sampler), "store": (store, Store)}
     pickles = [kept, *([kept_dataset] if kept_dataset else [])]
     pickles += [pickling.dump(n, v) for n, (v, cls) in plugged.items() if isinstance(v, cls)]
@@ -170,7 +215,8 @@ def tune(
     with JournalLock(path, now()):
         exists = path.exists()
         if not exists:
-            create(path, plan.to_facts() | {"versions": _versions(trainer)}, pickles)
+            about = {"versions": _versions(trainer), "observers": described_observers}
+            create(path, plan.to_facts() | about, pickles)
         if journal is None:
             say(f"letstune: {path}; resume with: {_command(path)}")
         with closing(Journal(path, write=True)) as opened:
@@ -180,16 +226,19 @@ def tune(
                 plan,
                 seed=recorded.seed if seed is None else plan.seed,
                 lag=recorded.lag if lag is None else plan.lag,
+                **({name: getattr(recorded, name) for name in CARRIED_OUT} | carried_out),
             )
             if exists:
                 note = _compare_dataset(opened, kept_dataset)
             return _run(
                 opened,
-                _agree(opened, state, plan, {}, [kept]),
+                _agree(opened, state, plan, {}, [kept], accept_changes=accept_changes),
                 trainer,
                 dataset,
                 sampler=chosen,
-                store=store if isinstance(store, Store) else None,
+                store=chosen_store if isinstance(store, Store) else open_store(path, recorded),
+                observers=told,
+                workers=workers,
                 note=note,
                 passthrough_errors=passthrough_errors,
                 progress=progress,
@@ -203,9 +252,15 @@ def resume(
     rounds: RoundsLike | None = None,
     trainer: Trainer[P] | None = None,
     dataset: object = _Recorded.RECORDED,
-    workers: int | None = None,
+    workers: WorkersLike = None,
+    gpus: Sequence[int | str] | Literal["auto"] | None = None,
+    epoch_timeout: float | timedelta | None = None,
+    trial_timeout: float | timedelta | None = None,
+    max_deaths: int | None = None,
+    observers: Sequence[ObserverLike] | None = None,
     passthrough_errors: bool = False,
     progress: bool | None = None,
+    accept_changes: bool = False,
 ) -> TuningResults[P]:
     """Go on with a run where it stopped, and return its trials, best first.
 
@@ -217,18 +272,27 @@ def resume(
         rounds: longer rounds, or more of them, than were planned. By default the same.
         trainer: instead of the one in the journal, if that cannot be brought back.
         dataset: instead of the one in the journal, from now on; needed if that was not kept.
-        workers: see `tune`.
+        workers: see `tune`; by default as many as were asked for before. The same holds for
+            ``gpus``, ``epoch_timeout``, ``trial_timeout`` and ``max_deaths``.
+        gpus: see `tune`.
+        epoch_timeout: see `tune`.
+        trial_timeout: see `tune`.
+        max_deaths: see `tune`.
+        observers: instead of those that the run was started with; see `tune`.
         passthrough_errors: see `tune`.
         progress: see `tune`.
+        accept_changes: see `tune`.
 
     Raises:
-        PlanChangedError: what is asked for is less than was planned, or the trainer's search space
-            or metric are not those of the run. Nothing was changed.
+        PlanChangedError: what is asked for is less than was planned, the trainer's search space
+            or metric are not those of the run, or another major version of a plugin is installed.
+            Nothing was changed.
         PickleError: the trainer or the dataset cannot be brought back.
+        PluginError: a plugin with which the run was started is not installed, or cannot be loaded.
         JournalError: see `tune`.
         Interrupted: see `tune`.
     """
-    _one_process(workers)
+    carried_out = how_carried_out(workers, gpus, epoch_timeout, trial_timeout, max_deaths)
     path = journal_path(journal)
     Journal(path).close()  # for its errors, before a lock file is made
     with JournalLock(path, now()), closing(Journal(path, write=True)) as opened:
@@ -239,30 +303,45 @@ def resume(
         else:
             params_class(trainer)  # for its errors
             kept = [_keep_trainer(trainer)]
+        sampler, described_sampler = _recorded_sampler(opened, recorded)
+        store, described_store = _recorded_store(opened, recorded)
         plan = replace(
             recorded,
+            sampler=described_sampler,
+            store=described_store,
             space=params_class(trainer).space().to_json(),
             metric=check_trainer(trainer),
             simple=isinstance(trainer, SimpleTrainer),
             n_trials=at_least(1, "n_trials", recorded.n_trials if n_trials is None else n_trials),
             rounds=recorded.rounds if rounds is None else make_rounds(rounds, None, recorded),
         )
+        grown = plan != recorded
+        plan = replace(plan, **carried_out)
         facts: dict[str, Any] = {}
         note = ""
-        if state.finished and plan == recorded:
+        if observers is None:
+            told = _recorded_observers(opened)
+        else:
+            told, described = choose_observers(observers)
+            if described != opened.facts()["observers"]:
+                facts["observers"] = described
+        if state.finished and not grown:
             dataset = None  # nobody is going to load it
         elif dataset is _Recorded.RECORDED:
             dataset = _restore_dataset(opened, recorded)
         else:
-            facts, pickles, note = _another_dataset(opened, recorded, dataset)
+            changed, pickles, note = _another_dataset(opened, recorded, dataset)
+            facts |= changed
             kept += pickles
         return _run(
             opened,
-            _agree(opened, state, plan, facts, kept),
+            _agree(opened, state, plan, facts, kept, accept_changes=accept_changes),
             trainer,
             dataset,
-            sampler=_recorded_sampler(opened, recorded),
-            store=_recorded_store(opened, recorded),
+            sampler=sampler,
+            store=store,
+            observers=told,
+            workers=workers,
             note=note,
             passthrough_errors=passthrough_errors,
             progress=progress,
@@ -291,19 +370,14 @@ def open_store(path: Path, plan: Plan) -> Store:
 
     Raises:
         CheckpointError: it cannot.
+        PluginError: its plugin is not installed, or cannot be loaded.
     """
-    if plan.store["name"] == "directory":
-        base, run = plan.store["options"]["path"], plan.store["options"]["run"]
-        if base is not None:
-            return DirectoryStore(path.parent / base / run)
-        # Of its own for each journal: "run" and "run.db" must not share one.
-        stem = path.name.removesuffix(".db")
-        joint = "." if path.name.endswith(".db") else "-"
-        return DirectoryStore(path.with_name(f"{stem}{joint}checkpoints"))
-    raise CheckpointError(
-        f"{path}: its checkpoints are in a store of its own, {plan.store['name']}, which only "
-        "letstune.resume brings back, since that runs code of the journal."
-    )
+    if plan.store["options"] is None:
+        raise CheckpointError(
+            f"{path}: its checkpoints are in a store of its own, {plan.store['name']}, which only "
+            "letstune.resume brings back, since that runs code of the journal."
+        )
+    return make_store(recorded_plugin(path, "store", plan.store), plan.store, path)
 
 
 def _run(
@@ -313,19 +387,21 @@ def _run(
     dataset: object,
     *,
     sampler: Sampler,
-    store: Store | None,
+    store: Store,
+    observers: Sequence[Observer],
+    workers: object,
     note: str,
     passthrough_errors: bool,
     progress: bool | None,
 ) -> TuningResults[Any]:
     """Go on with the journal's plan. The caller holds the lock."""
     path, plan = journal.path, state.plan
-    store = store or open_store(path, plan)
     params_cls = params_class(trainer)
     token = secrets.token_hex(4)
-    worker = Worker(
-        partial(pickling.clone, trainer), dataset, params_cls, plan.metric, plan.seed, store, token
-    )
+    # A finished run has nobody to train, wherever that was, and whether that is still there.
+    used = replace(plan, workers=None, gpus=None) if state.finished else plan
+    at = elsewhere(used.workers if workers is None or state.finished else workers)
+    executor = _make_executor(trainer, dataset, store, used, path, token, at)
     shown = Progress(state, show=progress is not False)
     if note:
         shown.tell(note)
@@ -335,8 +411,8 @@ def _run(
         space=params_cls.space(),
         sampler=sampler,
         store=store,
-        executor=InProcessExecutor(worker),
-        observer=shown,
+        executor=executor,
+        audience=Audience(shown, observers, state),
         token=token,
         passthrough_errors=passthrough_errors,
     )
@@ -357,6 +433,34 @@ def _run(
     return _results(path, plan, runner.state, params_cls.space(), store)
 
 
+def _make_executor(
+    trainer: Trainer[Any],
+    dataset: object,
+    store: Store,
+    plan: Plan,
+    path: Path,
+    token: str,
+    at: Elsewhere | None,
+) -> Executor:
+    count = 0 if at else how_many_workers(plan)
+    if not (count or at):
+        clone, params_cls = partial(pickling.clone, trainer), params_class(trainer)
+        return InProcessExecutor(
+            Worker(clone, dataset, params_cls, plan.metric, plan.seed, store, token)
+        )
+    # Imported when it is needed: a run in this process does without.
+    from letstune.jobs import Job
+    from letstune.machine import visible_devices
+    from letstune.pool import ProcessExecutor
+
+    job = Job.of(trainer, dataset, store, journal=path, seed=plan.seed)
+    limits = {"epoch_timeout": plan.epoch_timeout, "trial_timeout": plan.trial_timeout}
+    if at:
+        return make_executor(at, job, token=token, **limits)
+    devices = [] if plan.gpus is None else visible_devices(plan.gpus, os.environ)
+    return ProcessExecutor(job, count, token, devices=devices, **limits)
+
+
 def _results(
     path: Path, plan: Plan, state: State, space: Space, store: Store | None
 ) -> TuningResults[Any]:
@@ -374,6 +478,8 @@ def _agree(
     plan: Plan,
     facts: Mapping[str, Any],
     pickles: Sequence[Pickle],
+    *,
+    accept_changes: bool,
 ) -> State:
     """Make sure that a journal is of this plan, or let it grow into it; return its state.
 
@@ -383,12 +489,13 @@ def _agree(
         plan: what is wanted.
         facts: what else of the plan is to change.
         pickles: what is to be kept; the trainer only if it has changed since, and is needed.
+        accept_changes: whether the sampler and the store may be of other versions.
 
     Raises:
         PlanChangedError: the plans differ; nothing was changed.
     """
     recorded = state.plan
-    if different := differences(recorded, plan):
+    if different := differences(recorded, plan, accept_changes=accept_changes):
         listed = "\n".join(f"  {line}" for line in different)
         raise PlanChangedError(
             f"{journal.path} was started with another plan, and nothing was changed:\n{listed}\n"
@@ -405,6 +512,15 @@ def _agree(
             facts["exhausted"] = None  # look again: of some spaces it is only likely
     if plan.rounds != recorded.rounds:
         facts["rounds"] = plan.rounds.to_dict()
+    if accept_changes:
+        for kind in ("sampler", "store"):
+            was, is_ = getattr(recorded, kind), getattr(plan, kind)
+            if was["by"] != is_["by"]:
+                facts[kind] = {**was, "by": is_["by"]}
+    if facts or not state.finished:
+        for name in CARRIED_OUT:
+            if getattr(plan, name) != getattr(recorded, name):
+                facts[name] = getattr(plan, name)
     new = [] if state.finished and not facts else [p for p in pickles if _is_new(journal, p)]
     if facts or new:
         journal.grow(facts, new)
@@ -416,13 +532,6 @@ def _is_new(journal: Journal, kept: Pickle) -> bool:
         return False
     before, fingerprint = journal.pickle(kept.name), kept.about.get("fingerprint")
     return before is None or fingerprint is None or fingerprint != before.about.get("fingerprint")
-
-
-def _one_process(workers: int | None) -> None:
-    if workers not in (None, 1):
-        raise PlanError(
-            f"workers={workers!r}: this version of letstune trains in one process. Leave it out."
-        )
 
 
 def _new_path(trainer: object) -> Path:
@@ -439,14 +548,20 @@ def _keep_trainer(trainer: Trainer[Any]) -> Pickle:
     return replace(kept, about={**kept.about, "fingerprint": pickling.fingerprint(trainer)})
 
 
-def _keep_dataset(dataset: object) -> tuple[Pickle | None, str]:
-    """Return the dataset's pickle, or why there is none."""
+def _keep_dataset(dataset: object, *, needed: bool = False) -> tuple[Pickle | None, str]:
+    """Return the dataset's pickle, or why there is none; ``needed`` if workers cannot do without.
+
+    Raises:
+        PickleError: it is needed, and cannot be pickled.
+    """
     limit = pickling.dataset_limit()
     try:
         return pickling.dump("dataset", dataset, limit), ""
     except pickling.TooBigError:
         why = f"its pickle is larger than {limit} bytes (LETSTUNE_DATASET_LIMIT)"
     except PickleError as error:
+        if needed:
+            raise
         why = str(error)
     return None, (
         f"letstune: the dataset is not kept in the journal: {why}. The run can be resumed all the "
@@ -474,18 +589,40 @@ def _restore(journal: Journal, name: str, help_with: str) -> Any:
     return pickling.load(kept, journal.path, help_with)
 
 
-def _recorded_sampler(journal: Journal, plan: Plan) -> Sampler:
-    if plan.sampler["options"] is not None:
-        return make_sampler(plan.sampler["name"], plan.sampler["options"])
-    sampler: Sampler = _restore(journal, "sampler", "install what it needs.")
-    return sampler
+def _recorded_sampler(journal: Journal, plan: Plan) -> tuple[Sampler, dict[str, Any]]:
+    """Return the run's sampler, and the plan's fact about the one that is installed now."""
+    fact = dict(plan.sampler)
+    if fact["options"] is None:
+        return _restore_plugged(journal, "sampler", fact), fact
+    plugged = recorded_plugin(journal.path, "sampler", fact)
+    return make_sampler(plugged, fact["options"]), fact | {"by": plugged.by}
 
 
-def _recorded_store(journal: Journal, plan: Plan) -> Store | None:
-    if plan.store["options"] is not None:
-        return None
-    store: Store = _restore(journal, "store", "install what it needs.")
-    return store
+def _recorded_store(journal: Journal, plan: Plan) -> tuple[Store, dict[str, Any]]:
+    """Return the run's store, and the plan's fact about the one that is installed now."""
+    fact = dict(plan.store)
+    if fact["options"] is None:
+        return _restore_plugged(journal, "store", fact), fact
+    plugged = recorded_plugin(journal.path, "store", fact)
+    return make_store(plugged, fact, journal.path), fact | {"by": plugged.by}
+
+
+def _restore_plugged(journal: Journal, kind: str, fact: Mapping[str, Any]) -> Any:
+    by = fact["by"]
+    return _restore(
+        journal, kind, f"pip install {by['distribution']}" if by else "install what it needs."
+    )
+
+
+def _recorded_observers(journal: Journal) -> list[Observer]:
+    """Return the observers that the run names. One that is missing is no reason not to go on."""
+    told: list[Observer] = []
+    for name, options in journal.facts()["observers"]:
+        try:
+            told += choose_observers([(name, options)])[0]
+        except (PlanError, PluginError) as error:
+            say(f"letstune: {error} The run goes on without it.")
+    return told
 
 
 def _another_dataset(

@@ -78,8 +78,7 @@ class Worker:
                 trial's as well: the run ends, to be resumed when it is mended.
             Exception: `load_dataset` raised it.
         """
-        if self._trainer is None:
-            self._load_dataset()
+        self.prepare()
         at = task.epochs
         try:
             for events in self._epochs(task):
@@ -92,6 +91,15 @@ class Worker:
             yield [failed], raised.error
         self._warn_of_late_imports(task.trial)
         yield [TaskEnded(task.trial)], None
+
+    def prepare(self) -> None:
+        """Load the dataset, unless that is done.
+
+        Raises:
+            Exception: `load_dataset` raised it.
+        """
+        if self._trainer is None:
+            self._load_dataset()
 
     def _load_dataset(self) -> None:
         trainer = self._make_trainer()

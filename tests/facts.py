@@ -1,4 +1,4 @@
-"""What a journal says, without clocks, sessions and the names of checkpoints."""
+"""What a journal says, without clocks, sessions, deaths and the names of checkpoints."""
 
 import json
 import sqlite3
@@ -9,9 +9,12 @@ QUERIES = {
     "trials": "SELECT trial, params, sampler FROM trials",
     "epochs": "SELECT trial, epoch, value, metrics, checkpoint IS NULL, bytes, sha256 FROM epochs",
     "stops": "SELECT trial, epoch FROM stops",
-    "failures": "SELECT trial, epoch, kind, message, traceback FROM failures",
+    # Where a worker was when it died or hung depends on the clock; a trainer's error does not.
+    "failures": "SELECT trial, epoch, kind, message, iif(kind = 'raised', traceback, '') "
+    "FROM failures",
     "deletions": "SELECT trial, epoch, why FROM deletions",
-    "plan": "SELECT fact, value FROM plan WHERE fact NOT IN ('store', 'versions')",
+    "plan": "SELECT fact, value FROM plan "
+    "WHERE fact NOT IN ('store', 'versions', 'workers', 'gpus')",
     "pickles": "SELECT name, json_extract(about, '$.type') FROM pickles",
 }
 

@@ -16,7 +16,7 @@ from tiny import Climb, Folders, Hill, in_all, python, tune
 import letstune
 from letstune.checkpoints import Checkpoint, Keeper, digest, fetch, fetched
 from letstune.checks import check_run
-from letstune.errors import CheckpointError, CheckpointNotKeptError
+from letstune.errors import CheckpointError, CheckpointNotKeptError, StoreError
 from letstune.records import Stored
 from letstune.stores import DirectoryStore, Store
 
@@ -524,9 +524,9 @@ def test_two_runs_in_one_directory_have_a_folder_each(path: Path, tmp_path: Path
     assert len(list((tmp_path / "models").iterdir())) == 2
 
 
-@pytest.mark.parametrize("store", ["s3://bucket/x", 5, b"x"])
+@pytest.mark.parametrize("store", ["s4://bucket/x", 5, b"x", ("x",), ("x", 5)])
 def test_what_is_no_store_is_refused(store: Any, path: Path) -> None:
-    with pytest.raises(letstune.LetstuneError, match="store="):
+    with pytest.raises(letstune.LetstuneError, match=r"store=|no store 's4'"):
         tune(Hill(), 2, path, store=store)
     assert not path.exists()
 
@@ -619,3 +619,19 @@ def test_a_store_below_the_journals_folder_moves_with_it(path: Path, tmp_path: P
     assert len(tuning[0].checkpoint.load_pickle()) == 2 + tuning[0].best_epoch.epoch  # type: ignore[union-attr]
     assert check_run(moved) == []
     assert not path.parent.exists()
+
+
+def test_nothing_is_written_off_while_the_store_cannot_be_reached(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tuning = tune(Climb(), 2, path, rounds=[2])
+    with monkeypatch.context() as patch:
+
+        def get(self: DirectoryStore, uri: str, folder: Path) -> None:
+            raise ConnectionResetError("the network is down")
+
+        patch.setattr(DirectoryStore, "get", get)
+        with pytest.raises(StoreError, match=r"network is down.*nothing recorded is lost"):
+            check_run(path, fix=True)
+    assert check_run(path) == []
+    assert tuning[0].checkpoint.load_pickle()

@@ -240,7 +240,7 @@ def test_parquet_is_read_by_pandas(epochs: list[str], walked: Path, tmp_path: Pa
 
 
 def test_an_unknown_format_is_a_usage_error(walked: Path) -> None:
-    assert "'csv', 'json', 'parquet'" in run("export", walked, "--format", "xml", code=2).stderr
+    assert "There is no export 'xml'" in run("export", walked, "--format", "xml", code=2).stderr
 
 
 # Errors
@@ -295,7 +295,11 @@ def test_wrong_usage_is_code_2(arguments: list[str]) -> None:
         (["tune", "tiny:Climb", "-n", "1", "--keep", "0"], "keep=0"),
         (["tune", "tiny:Climb", "-n", "1", "--cohort", "0"], "cohort="),
         (["tune", "tiny:Climb", "-n", "1", "--sampler", "nope"], "There is no sampler 'nope'"),
-        (["tune", "tiny:Climb", "-n", "1", "--store", "s3://x"], "store='s3://x'"),
+        (["tune", "tiny:Climb", "-n", "1", "--store", "s4://x"], "There is no store 's4'"),
+        (
+            ["tune", "tiny:Climb", "-n", "1", "--sampler-option", "a=1"],
+            "sampler 'random' of letstune 0.1.0 with options {'a': 1}",
+        ),
         (["tune", "test_pickling:Scaled", "-n", "1"], "Scaled"),
     ],
 )
@@ -308,6 +312,17 @@ def test_bad_usage_is_one_line_and_code_2(
     assert done.stderr.startswith("Error: ")
     assert re.search(text, done.stderr), done.stderr
     assert list(tmp_path.rglob("*.db")) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--store-option", "a=1"], "--store-option needs a --store"),
+        (["--sampler-option", "a"], "expected KEY=VALUE"),
+    ],
+)
+def test_options_of_a_plugin_that_are_no_options(arguments: list[str], text: str) -> None:
+    assert text in run("tune", "tiny:Climb", "-n", "1", *arguments, code=2).stderr
 
 
 def test_a_trial_that_is_not_there(walked: Path) -> None:

@@ -191,7 +191,10 @@ def test_a_run_is_described_at_its_end(
 
 @pytest.mark.parametrize("method", ["recorded", "tell"])
 def test_a_display_that_fails_ends_no_run_and_is_told_once(
-    method: str, path: Path, monkeypatch: pytest.MonkeyPatch
+    method: str,
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def broken(*_: Any) -> None:
         raise ValueError("no display")
@@ -202,9 +205,9 @@ def test_a_display_that_fails_ends_no_run_and_is_told_once(
     monkeypatch.setattr(Progress, method, broken)
     monkeypatch.setattr(Progress, "close", lambda _: None)
     monkeypatch.setattr(DirectoryStore, "delete", undeletable)
-    with pytest.warns(UserWarning, match="display failed.*no display.*The run goes on") as warned:
-        tuning = tune(Climb(), 3, path, rounds=[3])
-    assert len(warned) == 1
+    tuning = tune(Climb(), 3, path, rounds=[3])
+    told = capsys.readouterr().err
+    assert told.count("display failed: ValueError('no display'). The run goes on.") == 1
     assert tuning.finished
     assert tuning.errors == []
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from letstune import Rounds
-from letstune.cohorts import Cohort
+from letstune.cohorts import Cohort, Queue
 from letstune.errors import IllegalEventError, PlanError
 from letstune.records import (
     CheckpointDeleted,
@@ -27,6 +27,7 @@ from letstune.records import (
     rank_key,
 )
 from letstune.rounds import (
+    default_lag,
     next_proposal,
     next_tasks,
     on_podium,
@@ -92,11 +93,14 @@ class Run:
     def assign(self, running: dict[int, Any], workers: int) -> list[Any]:
         slots = workers - len(running)
         tasks = next_tasks(self.plan, self.state, running, slots)
-        while len(tasks) < slots and (proposal := next_proposal(self.plan, self.state)):
-            sights = visible(self.plan, self.state, proposal.cohort)
-            self.sights[proposal.cohort] = [tuple(sight) for sight in sights]
+        while (wanted := slots - len(tasks)) > 0:
+            proposal = next_proposal(self.plan, self.state, wanted)
+            if proposal is None:
+                break
+            sights = [tuple(s) for s in visible(self.plan, self.state, proposal.cohort)]
             for trial in range(proposal.first, proposal.first + proposal.size):
                 self.apply(TrialProposed(trial, "{}", "random"))
+                self.sights[self.state.trials[trial].cohort] = sights
             tasks = next_tasks(self.plan, self.state, running, slots)
         return tasks
 
@@ -294,6 +298,24 @@ def test_a_sampler_that_ignores_history_sees_nothing_and_waits_for_nothing() -> 
     assert run.busy == 40
 
 
+@given(plans, st.integers(1, 30))
+def test_only_a_sampler_that_ignores_history_proposes_many_cohorts_at_once(
+    plan: Plan, wanted: int
+) -> None:
+    together, apart = State(plan), State(plan)
+    proposal = next_proposal(plan, together, wanted)
+    assert proposal is not None
+    cohorts = []
+    while len(apart.trials) < (1 if plan.adaptive else min(wanted, plan.n_trials)):
+        cohorts.append(next_proposal(plan, apart))
+        for trial in range(cohorts[-1].first, cohorts[-1].first + cohorts[-1].size):
+            apart.apply(TrialProposed(trial, "{}", "random"))
+    assert proposal == (0, 0, sum(cohort.size for cohort in cohorts))
+    for trial in range(proposal.size):
+        together.apply(TrialProposed(trial, "{}", "random"))
+    assert [t.cohort for t in together.trials] == [t.cohort for t in apart.trials]
+
+
 def test_a_sampler_that_learns_waits_for_the_cohort_before() -> None:
     plan = make_plan(n_trials=40, rounds=Rounds([1, 1], cohort=4), adaptive=True)
     assert Run(plan, lambda trial, epoch: 0.0, 40, random.Random(0)).busy == 4
@@ -307,6 +329,30 @@ def test_with_a_lag_cohorts_overlap() -> None:
 def test_a_simple_trainer_whose_sampler_learns_has_lag_plus_one_trials_in_flight() -> None:
     plan = make_plan(n_trials=12, rounds=Rounds([1]), simple=True, adaptive=True, lag=3)
     assert Run(plan, lambda trial, epoch: 0.0, 40, random.Random(0)).busy == 4
+
+
+def test_one_worker_needs_no_lag() -> None:
+    assert [default_lag(1, cohort) for cohort in (1, 4, 16, 64)] == [0, 0, 0, 0]
+
+
+@given(st.integers(1, 500), st.integers(1, 99))
+def test_more_workers_need_no_less_lag_and_larger_cohorts_no_more(
+    workers: int, cohort: int
+) -> None:
+    assert default_lag(workers, cohort) <= default_lag(workers + 1, cohort)
+    assert default_lag(workers, cohort) >= default_lag(workers, cohort + 1)
+
+
+@pytest.mark.parametrize("workers", [2, 3, 5, 8, 30])
+@pytest.mark.parametrize("cohort", [1, 2, 16])
+def test_with_the_default_lag_all_workers_have_something_to_do(workers: int, cohort: int) -> None:
+    lag = default_lag(workers, cohort)
+    plan = make_plan(n_trials=999, rounds=Rounds([1, 1], cohort=cohort), adaptive=True, lag=lag)
+    state = State(plan)
+    while (proposal := next_proposal(plan, state)) and len(state.trials) < workers:
+        for trial in range(proposal.first, proposal.first + proposal.size):
+            state.apply(TrialProposed(trial, "{}", "simulated"))
+    assert len(next_tasks(plan, state, (), workers)) == workers
 
 
 @pytest.mark.parametrize(
@@ -365,14 +411,56 @@ def test_rounds_in_time_are_decided_by_recorded_seconds() -> None:
     assert (task.trial, task.epochs, task.seconds, task.limit) == (0, 3, 2.25, 5.0)
 
 
-def test_later_rounds_are_trained_first() -> None:
+def test_earlier_rounds_are_trained_first() -> None:
     plan = make_plan(n_trials=3, rounds=Rounds([1, 1], keep=1))
     state = State(plan)
     for trial in range(3):
         state.apply(TrialProposed(trial, "{}", "random"))
-    state.apply(EpochFinished(1, 0, 1.0, {}, "", 1.0))
-    assert [task.trial for task in next_tasks(plan, state, (), 2)] == [1, 0]
-    assert [task.trial for task in next_tasks(plan, state, {1, 0}, 2)] == [2]
+    state.apply(EpochFinished(0, 0, 1.0, {}, "", 1.0))
+    assert [task.trial for task in next_tasks(plan, state, (), 2)] == [1, 2]
+    assert [task.trial for task in next_tasks(plan, state, {1, 2}, 2)] == [0]
+
+
+def test_of_one_round_the_slowest_are_trained_first() -> None:
+    plan = make_plan(n_trials=4, rounds=Rounds([2, 1], keep=1))
+    state = State(plan)
+    for trial, seconds in enumerate([1.0, 1.5, 10.0, 0.1]):
+        state.apply(TrialProposed(trial, "{}", "random"))
+        for epoch in range(2):
+            state.apply(EpochFinished(trial, epoch, 1.0, {}, "", seconds))
+    assert [task.trial for task in next_tasks(plan, state, (), 9)] == [2, 0, 1, 3]
+
+
+@given(plans, worlds, st.integers(1, 5), st.data())
+def test_who_asks_for_fewer_tasks_gets_the_first_of_those_not_in_training(
+    plan: Plan, world: World, workers: int, data: st.DataObject
+) -> None:
+    events = Run(plan, world, workers, random.Random(0)).events
+    state = State(plan)
+    for event in events[: data.draw(st.integers(0, len(events)))]:
+        state.apply(event)
+    every = next_tasks(plan, state, (), 99)
+    assert len({task.trial for task in every}) == len(every) == sum(map(len, state.ready))
+    running = data.draw(st.sets(st.sampled_from([task.trial for task in every] or [0])))
+    slots = data.draw(st.integers(0, 5))
+    left = [task for task in every if task.trial not in running]
+    assert next_tasks(plan, state, running, slots) == left[:slots]
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), st.floats(0, 1e9) | st.none())))
+def test_a_queue_is_sorted_by_powers_of_two_and_then_by_arrival(
+    steps: list[tuple[int, float | None]],
+) -> None:
+    queue, expected = Queue(), dict[int, int]()
+    for trial, seconds in steps:
+        if seconds is None:
+            queue.remove(trial)
+            expected.pop(trial, None)
+        else:
+            queue.put(trial, seconds)
+            expected.setdefault(trial, math.frexp(seconds)[1])
+        assert list(queue) == sorted(expected, key=lambda trial: -expected[trial])
+        assert len(queue) == len(expected)
 
 
 def test_a_task_starts_from_the_last_checkpoint_that_is_kept() -> None:

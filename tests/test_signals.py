@@ -350,6 +350,9 @@ class ThreeAtATime(Executor):
             self.busy.append([task, worker, outcomes, None])
         return Delivery(task.trial, task.attempt, events, error)
 
+    def cancel(self, trial: int) -> None:
+        raise NotImplementedError
+
     def stop(self) -> None:
         self.stopped = True
 

@@ -95,7 +95,7 @@ def python(
         env=environment(*paths, **variables),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
 

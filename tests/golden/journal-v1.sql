@@ -5,7 +5,7 @@ CREATE TABLE "_sqlite_migrations" (
    "name" TEXT,
    "applied_at" TEXT
 );
-INSERT INTO "_sqlite_migrations" VALUES(1,'letstune','m001_initial','2026-11-23 22:53:57.033087+00:00');
+INSERT INTO "_sqlite_migrations" VALUES(1,'letstune','m001_initial','2026-11-24 02:16:16.706113+00:00');
 CREATE TABLE deletions (
         seq INTEGER PRIMARY KEY,
         trial INTEGER NOT NULL,
@@ -30,14 +30,14 @@ CREATE TABLE epochs (
         session INTEGER NOT NULL,
         UNIQUE (trial, epoch)
 ) STRICT;
-INSERT INTO "epochs" VALUES(27,0,0,1629353233.0,'{"height": 1629353233.0, "nan": "nan"}','2026-11-23T22:53:57.049383+00:00',1.37360002554487437009e-05,NULL,NULL,NULL,NULL,1);
-INSERT INTO "epochs" VALUES(30,2,0,503147047.0,'{"height": 503147047.0, "nan": "nan"}','2026-11-23T22:53:57.054057+00:00',8.92700063559459522366e-06,NULL,NULL,NULL,NULL,1);
-INSERT INTO "epochs" VALUES(31,2,1,188844141.0,'{"height": 188844141.0, "nan": "nan"}','2026-11-23T22:53:57.054638+00:00',3.52260003637638874351e-05,NULL,NULL,NULL,NULL,1);
-INSERT INTO "epochs" VALUES(33,4,0,1749141628.0,'{"height": 1749141628.0, "nan": "-inf"}','2026-11-23T22:53:57.056432+00:00',1.00589995781774632632e-05,NULL,NULL,NULL,NULL,1);
-INSERT INTO "epochs" VALUES(34,4,1,3780971.0,'{"height": 3780971.0, "nan": "nan"}','2026-11-23T22:53:57.056957+00:00',1.26029999591992236673e-05,NULL,NULL,NULL,NULL,1);
-INSERT INTO "epochs" VALUES(35,5,0,943913748.0,'{"height": 943913748.0, "nan": "-inf"}','2026-11-23T22:53:57.057571+00:00',6.18200010649161413311e-06,NULL,NULL,NULL,NULL,1);
-INSERT INTO "epochs" VALUES(36,5,1,2033564425.0,'{"height": 2033564425.0, "nan": "nan"}','2026-11-23T22:53:57.058085+00:00',8.43599991640076e-06,NULL,NULL,NULL,NULL,1);
-INSERT INTO "epochs" VALUES(37,6,0,1055457779.0,'{"height": 1055457779.0, "nan": "nan"}','2026-11-23T22:53:57.058740+00:00',6.49200046609621495008e-06,NULL,NULL,NULL,NULL,1);
+INSERT INTO "epochs" VALUES(28,0,0,1629353233.0,'{"height": 1629353233.0, "nan": "nan"}','2026-11-24T02:16:16.737571+00:00',9.68399990597390569746e-06,NULL,NULL,NULL,NULL,1);
+INSERT INTO "epochs" VALUES(31,2,0,503147047.0,'{"height": 503147047.0, "nan": "nan"}','2026-11-24T02:16:16.741685+00:00',5.46799992662272416055e-06,NULL,NULL,NULL,NULL,1);
+INSERT INTO "epochs" VALUES(32,2,1,188844141.0,'{"height": 188844141.0, "nan": "nan"}','2026-11-24T02:16:16.742268+00:00',4.29600004281383e-06,NULL,NULL,NULL,NULL,1);
+INSERT INTO "epochs" VALUES(34,4,0,1749141628.0,'{"height": 1749141628.0, "nan": "-inf"}','2026-11-24T02:16:16.743533+00:00',4.77800017506524454802e-06,NULL,NULL,NULL,NULL,1);
+INSERT INTO "epochs" VALUES(35,4,1,3780971.0,'{"height": 3780971.0, "nan": "nan"}','2026-11-24T02:16:16.744190+00:00',5.62799982617434579879e-06,NULL,NULL,NULL,NULL,1);
+INSERT INTO "epochs" VALUES(36,5,0,943913748.0,'{"height": 943913748.0, "nan": "-inf"}','2026-11-24T02:16:16.744686+00:00',3.00500005323556251823e-06,NULL,NULL,NULL,NULL,1);
+INSERT INTO "epochs" VALUES(37,5,1,2033564425.0,'{"height": 2033564425.0, "nan": "nan"}','2026-11-24T02:16:16.745209+00:00',4.04599995817989110946e-06,NULL,NULL,NULL,NULL,1);
+INSERT INTO "epochs" VALUES(38,6,0,1055457779.0,'{"height": 1055457779.0, "nan": "nan"}','2026-11-24T02:16:16.745790+00:00',2.79400001090834848582e-06,NULL,NULL,NULL,NULL,1);
 CREATE TABLE failures (
         seq INTEGER PRIMARY KEY,
         trial INTEGER NOT NULL UNIQUE REFERENCES trials (trial),
@@ -47,8 +47,8 @@ CREATE TABLE failures (
         traceback TEXT NOT NULL,
         session INTEGER NOT NULL
 ) STRICT;
-INSERT INTO "failures" VALUES(28,0,1,'raised','ValueError: 1521910786','Traceback (most recent call last):
-  File "letstune/worker.py", line 210, in _call
+INSERT INTO "failures" VALUES(29,0,1,'raised','ValueError: 1521910786','Traceback (most recent call last):
+  File "letstune/worker.py", line 212, in _call
     return method(*args)
            ^^^^^^^^^^^^^
   File "tests/test_journal.py", line 694, in interrupted
@@ -58,8 +58,8 @@ INSERT INTO "failures" VALUES(28,0,1,'raised','ValueError: 1521910786','Tracebac
     raise ValueError(f"{x}")
 ValueError: 1521910786
 ',1);
-INSERT INTO "failures" VALUES(29,1,0,'raised','ValueError: 747478292','Traceback (most recent call last):
-  File "letstune/worker.py", line 210, in _call
+INSERT INTO "failures" VALUES(30,1,0,'raised','ValueError: 747478292','Traceback (most recent call last):
+  File "letstune/worker.py", line 212, in _call
     return method(*args)
            ^^^^^^^^^^^^^
   File "tests/test_journal.py", line 694, in interrupted
@@ -69,8 +69,8 @@ INSERT INTO "failures" VALUES(29,1,0,'raised','ValueError: 747478292','Traceback
     raise ValueError(f"{x}")
 ValueError: 747478292
 ',1);
-INSERT INTO "failures" VALUES(32,3,0,'raised','ValueError: 1673940950','Traceback (most recent call last):
-  File "letstune/worker.py", line 210, in _call
+INSERT INTO "failures" VALUES(33,3,0,'raised','ValueError: 1673940950','Traceback (most recent call last):
+  File "letstune/worker.py", line 212, in _call
     return method(*args)
            ^^^^^^^^^^^^^
   File "tests/test_journal.py", line 694, in interrupted
@@ -88,8 +88,8 @@ CREATE TABLE pickles (
         signature TEXT,
         about TEXT NOT NULL
 ) STRICT;
-INSERT INTO "pickles" VALUES(15,'trainer',X'8005951E000000000000008C0C746573745F6A6F75726E616C948C06476F6C64656E9493942981942E','a16f546cb4f45dfcdb01bcb88814e57893ecbbc33e310a8faf329a7fa007ecf6',NULL,'{"type": "test_journal:Golden", "python": "3.11", "folders": [], "fingerprint": "4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945"}');
-INSERT INTO "pickles" VALUES(16,'dataset',X'8005950A000000000000008C06676F6C64656E942E','fb591d55adfb5f6c2e63b08c14760ba9c2c481d7fecadc20d142d7ea9f075b1c',NULL,'{"type": "builtins:str", "python": "3.11", "folders": []}');
+INSERT INTO "pickles" VALUES(16,'trainer',X'8005951E000000000000008C0C746573745F6A6F75726E616C948C06476F6C64656E9493942981942E','a16f546cb4f45dfcdb01bcb88814e57893ecbbc33e310a8faf329a7fa007ecf6',NULL,'{"type": "test_journal:Golden", "python": "3.11", "folders": [], "fingerprint": "cf1cbb66a638b4860a516671fb74850e6ccf787fe6c4c8d29e9c04efe880bd05"}');
+INSERT INTO "pickles" VALUES(17,'dataset',X'8005950A000000000000008C06676F6C64656E942E','fb591d55adfb5f6c2e63b08c14760ba9c2c481d7fecadc20d142d7ea9f075b1c',NULL,'{"type": "builtins:str", "python": "3.11", "folders": []}');
 CREATE TABLE plan (
         seq INTEGER PRIMARY KEY,
         fact TEXT NOT NULL,
@@ -101,14 +101,15 @@ INSERT INTO "plan" VALUES(3,'rounds','{"unit": "epochs", "lengths": [2, 3], "kee
 INSERT INTO "plan" VALUES(4,'simple','false');
 INSERT INTO "plan" VALUES(5,'seed','11');
 INSERT INTO "plan" VALUES(6,'space','{"kind": "space", "name": "Point", "custom": false, "tagged": [], "fields": {"x": {"kind": "uniform", "low": -1.0, "high": 1.0, "log": false, "step": null}, "n": {"kind": "ints", "low": 1, "high": 9, "log": false, "step": null}}}');
-INSERT INTO "plan" VALUES(7,'sampler','{"name": "random", "options": {}}');
+INSERT INTO "plan" VALUES(7,'sampler','{"name": "random", "options": {}, "by": {"distribution": "letstune", "version": "0.1.0"}}');
 INSERT INTO "plan" VALUES(8,'adaptive','false');
-INSERT INTO "plan" VALUES(9,'store','{"name": "directory", "options": {"path": null, "run": "38b12b1227366534"}}');
+INSERT INTO "plan" VALUES(9,'store','{"name": "directory", "uri": null, "run": "488293dfdcee6aaa", "options": {}, "by": {"distribution": "letstune", "version": "0.1.0"}}');
 INSERT INTO "plan" VALUES(10,'lag','0');
 INSERT INTO "plan" VALUES(11,'keep_checkpoints','10');
 INSERT INTO "plan" VALUES(12,'trainer','"test_journal:Golden"');
 INSERT INTO "plan" VALUES(13,'dataset','{"type": "builtins:str", "value": "golden", "kept": true}');
 INSERT INTO "plan" VALUES(14,'versions','{"json": "2.0.9", "letstune": "0.1.0", "numpy": "2.4.6", "pytest": "9.2.0", "python": "3.11.7", "re": "2.2.1"}');
+INSERT INTO "plan" VALUES(15,'observers','[]');
 CREATE TABLE sessions (
         seq INTEGER PRIMARY KEY,
         session INTEGER NOT NULL,
@@ -119,8 +120,8 @@ CREATE TABLE sessions (
         ended TEXT,
         UNIQUE (session, ended)
 ) STRICT;
-INSERT INTO "sessions" VALUES(17,1,'2026-11-23T22:53:57.045085+00:00','vm',26076,'{"letstune": "0.1.0", "python": "3.11.7"}',NULL);
-INSERT INTO "sessions" VALUES(38,1,'2026-11-23T22:53:57.059492+00:00','vm',26076,'{"letstune": "0.1.0", "python": "3.11.7"}','interrupted');
+INSERT INTO "sessions" VALUES(18,1,'2026-11-24T02:16:16.734112+00:00','vm',6062,'{"letstune": "0.1.0", "python": "3.11.7"}',NULL);
+INSERT INTO "sessions" VALUES(39,1,'2026-11-24T02:16:16.746379+00:00','vm',6062,'{"letstune": "0.1.0", "python": "3.11.7"}','interrupted');
 CREATE TABLE stops (
         seq INTEGER PRIMARY KEY,
         trial INTEGER NOT NULL UNIQUE REFERENCES trials (trial),
@@ -134,15 +135,15 @@ CREATE TABLE trials (
         sampler TEXT NOT NULL,
         session INTEGER NOT NULL
 ) STRICT;
-INSERT INTO "trials" VALUES(18,0,'{"x":-0.7428595944616008,"n":8}','random',1);
-INSERT INTO "trials" VALUES(19,1,'{"x":-0.21887475368899767,"n":5}','random',1);
-INSERT INTO "trials" VALUES(20,2,'{"x":-0.2147347143655316,"n":7}','random',1);
-INSERT INTO "trials" VALUES(21,3,'{"x":0.6005010641272852,"n":6}','random',1);
-INSERT INTO "trials" VALUES(22,4,'{"x":0.3583665133667193,"n":1}','random',1);
-INSERT INTO "trials" VALUES(23,5,'{"x":0.16654013356231068,"n":4}','random',1);
-INSERT INTO "trials" VALUES(24,6,'{"x":-0.7930626942754027,"n":6}','random',1);
-INSERT INTO "trials" VALUES(25,7,'{"x":-0.12165896020720912,"n":4}','random',1);
-INSERT INTO "trials" VALUES(26,8,'{"x":-0.4674433570312617,"n":3}','random',1);
+INSERT INTO "trials" VALUES(19,0,'{"x":-0.7428595944616008,"n":8}','random',1);
+INSERT INTO "trials" VALUES(20,1,'{"x":-0.21887475368899767,"n":5}','random',1);
+INSERT INTO "trials" VALUES(21,2,'{"x":-0.2147347143655316,"n":7}','random',1);
+INSERT INTO "trials" VALUES(22,3,'{"x":0.6005010641272852,"n":6}','random',1);
+INSERT INTO "trials" VALUES(23,4,'{"x":0.3583665133667193,"n":1}','random',1);
+INSERT INTO "trials" VALUES(24,5,'{"x":0.16654013356231068,"n":4}','random',1);
+INSERT INTO "trials" VALUES(25,6,'{"x":-0.7930626942754027,"n":6}','random',1);
+INSERT INTO "trials" VALUES(26,7,'{"x":-0.12165896020720912,"n":4}','random',1);
+INSERT INTO "trials" VALUES(27,8,'{"x":-0.4674433570312617,"n":3}','random',1);
 CREATE UNIQUE INDEX "idx__sqlite_migrations_migration_set_name"
     ON "_sqlite_migrations" ("migration_set", "name");
 CREATE TRIGGER plan_refuses_update BEFORE UPDATE ON plan BEGIN SELECT RAISE(ABORT, 'a letstune journal is insert-only'); END;
