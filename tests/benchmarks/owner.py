@@ -1,0 +1,191 @@
+"""Runs whose training takes no time: what the process that owns a run can carry.
+
+The runner, the journal and the state are the product's own, on a real disk. Only the workers are
+made up: whenever they are asked, each has finished one more epoch.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sqlite3
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from letstune import Params, Rounds, journal, rand
+from letstune.executors import Delivery, Executor
+from letstune.records import EpochFinished, Event, Plan, Task, TaskEnded
+from letstune.runner import Runner
+from letstune.samplers import RandomSampler
+from letstune.state import State
+from letstune.stores import DirectoryStore
+
+
+class OneParam(Params):
+    """A space in which no two draws are the same."""
+
+    x: float = rand.uniform(0, 1)
+
+
+class Prompt(Executor):
+    """As many workers as there are slots; each has more epochs of its task done each time.
+
+    Args:
+        slots: how many.
+        ahead: how many epochs a worker gets done while the owner records those before.
+    """
+
+    def __init__(self, slots: int, ahead: int) -> None:
+        self.slots = slots
+        self._ahead = ahead
+        self._tasks: dict[int, tuple[Task, int]] = {}
+        self._values = np.random.default_rng(0).normal(size=1 << 16).tolist()
+
+    def start(self, task: Task) -> None:
+        self._tasks[task.trial] = (task, task.epochs)
+
+    def deliveries(self) -> list[Delivery]:
+        delivered = []
+        for trial, (task, epoch) in list(self._tasks.items()):
+            last = min(epoch + self._ahead, int(task.limit))
+            events = [self._finished(trial, each) for each in range(epoch, last)]
+            if last < task.limit:
+                self._tasks[trial] = (task, last)
+            else:
+                del self._tasks[trial]
+                events.append(TaskEnded(trial))
+            delivered.append(Delivery(trial, task.attempt, events))
+        return delivered
+
+    def _finished(self, trial: int, epoch: int) -> Event | TaskEnded:
+        value = self._values[hash((trial, epoch)) & 0xFFFF]
+        return EpochFinished(trial, epoch, value, {"m": value}, STAMP, 1e-3)
+
+    def stop(self) -> None:
+        self._tasks.clear()
+
+    def close(self) -> None:
+        self._tasks.clear()
+
+
+STAMP = "2026-01-01T00:00:00.000000+00:00"
+
+
+class Meter:
+    """An observer that notes wall time, CPU time and memory every ``step`` epochs."""
+
+    def __init__(self, step: int) -> None:
+        self.marks = [self.now(0)]
+        self._step = step
+
+    @staticmethod
+    def now(epochs: int) -> dict[str, float]:
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return {
+            "epochs": epochs,
+            "wall": time.perf_counter(),
+            "cpu": used.ru_utime + used.ru_stime,
+            "MB": pages * os.sysconf("SC_PAGE_SIZE") / 1e6,
+        }
+
+    def recorded(self, events: Sequence[Event], state: State) -> None:
+        if state.total_epochs >= self.marks[-1]["epochs"] + self._step:
+            self.marks.append(self.now(state.total_epochs))
+
+    def tell(self, line: str) -> None:
+        raise RuntimeError(line)
+
+
+def measure(
+    folder: Path, workers: int, ahead: int, epochs: int, lengths: Sequence[int]
+) -> dict[str, float]:
+    """Run about so many epochs, cohort after cohort, so that the work is the same all the time.
+
+    Returns how many epochs a second were recorded, proposals and all, and what they cost in the
+    first and in the last tenth.
+    """
+    rounds = Rounds(lengths, cohort=16)
+    trained = sum(q * n for q, n in zip(rounds.quotas(16), lengths, strict=True))
+    n_trials = max(1, epochs // trained) * 16
+    plan = Plan(
+        metric="m",
+        n_trials=n_trials,
+        rounds=rounds,
+        simple=False,
+        seed=0,
+        space=OneParam.space().to_json(),
+        sampler={"name": "random", "options": {}},
+        adaptive=False,
+        store={"name": "directory", "options": {}},
+        lag=0,
+        keep_checkpoints=1,
+        trainer="simulated",
+    )
+    path = folder / "run.db"
+    journal.create(path, plan.to_facts(), [])
+    opened = journal.Journal(path, write=True)
+    meter = Meter(max(1, n_trials * trained // 16 // 20))
+    runner = Runner(
+        state=State(plan),
+        journal=opened,
+        space=OneParam.space(),
+        sampler=RandomSampler(),
+        store=DirectoryStore(folder / "checkpoints"),
+        executor=Prompt(workers, ahead),
+        observer=meter,
+        token="simulated",
+    )
+    began = meter.now(0)
+    runner.run()
+    ended = meter.now(runner.state.total_epochs)
+    opened.close()
+    db = sqlite3.connect(path)
+    ((recorded,),) = db.execute("SELECT count(*) FROM epochs")
+    db.close()
+    if recorded != ended["epochs"]:
+        raise RuntimeError(f"{recorded} epochs are recorded, of {ended['epochs']}")
+    seconds = ended["wall"] - began["wall"]
+    return {"per s": recorded / seconds, "trials": n_trials, "epochs": recorded} | flatness(
+        meter.marks
+    )
+
+
+def flatness(marks: list[dict[str, float]]) -> dict[str, float]:
+    """Return CPU time an epoch, in µs, and memory, in MB, in the first and the last tenth."""
+
+    def cost(first: int, last: int) -> float:
+        a, b = marks[first], marks[last]
+        return (b["cpu"] - a["cpu"]) / (b["epochs"] - a["epochs"]) * 1e6
+
+    tenth = (len(marks) - 1) // 10
+    return {
+        "first": cost(0, tenth),
+        "last": cost(-1 - tenth, -1),
+        "MB first": marks[tenth]["MB"],
+        "MB last": marks[-1]["MB"],
+    }
+
+
+def bare(folder: Path, batch: int, epochs: int) -> dict[str, float]:
+    """Do what no program can do without: rows in SQLite, so many to a transaction."""
+    db = sqlite3.connect(folder / "bare.db", isolation_level=None)
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
+    db.execute(
+        "CREATE TABLE epochs (seq INTEGER PRIMARY KEY, trial INTEGER, epoch INTEGER, value REAL, "
+        "metrics TEXT, started TEXT, seconds REAL, session INTEGER) STRICT"
+    )
+    began = time.perf_counter()
+    for first in range(0, epochs, batch):
+        db.execute("BEGIN IMMEDIATE")
+        for i in range(first, first + batch):
+            row = (i, i // 3, i % 3, 0.5, '{"m": 0.5}', STAMP, 1e-3, 1)
+            db.execute("INSERT INTO epochs VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        db.execute("COMMIT")
+    seconds = time.perf_counter() - began
+    db.close()
+    return {"per s": epochs / seconds, "transactions per s": epochs / batch / seconds}
