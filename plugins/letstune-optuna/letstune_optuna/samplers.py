@@ -1,0 +1,458 @@
+"""Optuna's samplers as letstune's: pure functions of the history."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from inspect import signature
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import cloudpickle
+from letstune import Observation, Sampler, Space
+from letstune.errors import MissingPackageError, PlanError
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import (
+    BaseSampler,
+    CmaEsSampler,
+    GPSampler,
+    NSGAIISampler,
+    QMCSampler,
+    TPESampler,
+)
+
+from letstune_optuna.axes import Axes, Axis
+from letstune_optuna.replay import Relative, relative_for
+from letstune_optuna.seeding import reseed, without_generators
+from letstune_optuna.storage import make_study, running
+from letstune_optuna.told import Dropped, Told
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_NEEDS: Final[Mapping[type, tuple[str, str]]] = {
+    GPSampler: ("torch", "gp"),
+    CmaEsSampler: ("cmaes", "cmaes"),
+    QMCSampler: ("scipy", "qmc"),
+}
+"""What a sampler needs besides Optuna, and what installs it."""
+
+
+@dataclass
+class _Memory:
+    """What is kept from one proposal to the next. All of it may be dropped at any moment."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    space: Space | None = None
+    told: Told | None = None
+    relative: Relative | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Memory, ()
+
+
+class OptunaSampler(Sampler):
+    """Any sampler of Optuna.
+
+    Each proposal is made by a fresh copy of it, whose generators are seeded for the trial, with a
+    study that holds just what the history shows. So it is a function of the history, and a run is
+    resumed exactly: with the same version of Optuna. The parameters that Optuna sees are named by
+    their paths in the space, such as ``"model.Linear.alpha"``; those below a union are conditional.
+
+    CMA-ES, NSGA-II and NSGA-III keep their state in the study. It is made anew from the history,
+    as if its trials had been done one after another. Another sampler that does so finds no state;
+    and one with generators that are neither NumPy's nor Python's, or global ones, is not exact.
+
+    Args:
+        sampler: it is copied, and not changed.
+        dropped: what trials are told as that others have outlasted in the rounds: ``"pruned"``, or
+            as ``"complete"`` with their best value so far. The default is "pruned" for
+            `optuna.samplers.TPESampler`, which makes use of them, and "complete" for any other.
+
+    Raises:
+        PlanError: `sampler` is no sampler of Optuna, or cannot be pickled.
+        MissingPackageError: a package is not installed that the sampler needs.
+
+    >>> import optuna
+    >>> sampler = OptunaSampler(optuna.samplers.TPESampler(n_startup_trials=5))
+    >>> sampler.adaptive
+    True
+    """
+
+    adaptive: ClassVar[bool] = True
+
+    def __init__(self, sampler: BaseSampler, *, dropped: Dropped | None = None) -> None:
+        if not isinstance(sampler, BaseSampler):
+            raise PlanError(
+                f"OptunaSampler got {sampler!r:.200}, expected an object of one of the classes "
+                "in optuna.samplers."
+            )
+        if dropped not in ("pruned", "complete", None):
+            raise PlanError(f"dropped={dropped!r}: expected 'pruned' or 'complete'.")
+        require_packages(type(sampler))
+        if dropped is None:
+            dropped = "pruned" if isinstance(sampler, TPESampler) else "complete"
+        # The plan's fact about a sampler is its attributes that are plain values.
+        self.dropped: Dropped = dropped
+        self.sampler = type(sampler).__name__
+        self.settings = _settings(sampler)
+        try:
+            copied = pickle.loads(cloudpickle.dumps(sampler))
+            without_generators(copied)
+            self._pickled = cloudpickle.dumps(copied)
+        except Exception as error:
+            raise PlanError(
+                f"{type(sampler).__name__} cannot be pickled, so a run could not be resumed with "
+                f"it: {error!r}. Give it functions of a module instead of open objects."
+            ) from error
+        self._memory = _Memory()
+
+    def propose(
+        self,
+        space: Space,
+        history: Sequence[Observation],
+        rng: np.random.Generator,
+        trial: int,
+    ) -> Any:
+        """Return the params that Optuna's sampler proposes after that history."""
+        seed = int(rng.integers(2**63))
+        memory = self._memory
+        with memory.lock, _quiet():
+            sampler: BaseSampler = pickle.loads(self._pickled)
+            # It says in a log, trial by trial, what the README says once.
+            vars(sampler).update(dict.fromkeys(_TALKATIVE & vars(sampler).keys(), False))
+            if memory.told is None or memory.relative is None or memory.space is not space:
+                memory.told = Told(Axes(space), self.dropped)
+                memory.relative = relative_for(sampler, memory.told)
+                memory.space = space
+            try:
+                return _propose(sampler, memory.told, memory.relative, history, seed, trial)
+            except BaseException:
+                self.drop_caches()  # which may be half done
+                raise
+
+    def check(self, space: Space) -> None:
+        """Refuse a space whose distributions do not tell how params come about."""
+        space.require_structure(f"sampler {self.sampler}")
+        Axes(space)
+
+    def drop_caches(self) -> None:
+        """Forget what is kept between proposals; it costs time, and changes nothing."""
+        self._memory.told = self._memory.relative = self._memory.space = None
+
+
+def _propose(
+    sampler: BaseSampler,
+    told: Told,
+    relative: Relative,
+    history: Sequence[Observation],
+    seed: int,
+    trial: int,
+) -> Any:
+    """Do what `optuna.Study.ask` and the ``suggest`` methods of its trial do."""
+    told.update(history)
+    asked = running(trial)
+    study = make_study(told.trials, asked, sampler)
+    reseed(sampler, seed, relative.spare)
+    sampler.before_trial(study, asked)
+    found = relative.ask(sampler, study, asked, seed)
+
+    def ask(axis: Axis) -> Any:
+        coordinate = found.get(axis.name)
+        if coordinate is None:
+            coordinate = sampler.sample_independent(study, asked, axis.name, axis.distribution)
+        asked.params[axis.name] = coordinate
+        asked.distributions[axis.name] = axis.distribution
+        return coordinate
+
+    return told.axes.build(ask)
+
+
+_TALKATIVE: Final = {"_warn_independent_sampling"}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave out Optuna's warnings of what is experimental, deprecated, clipped, or divided by 0.
+
+    Whoever tunes can do nothing about them, and would read them once a trial.
+    """
+    with warnings.catch_warnings():
+        for category in (ExperimentalWarning, FutureWarning, UserWarning, RuntimeWarning):
+            warnings.simplefilter("ignore", category)
+        yield
+
+
+def _settings(sampler: BaseSampler) -> str:
+    """Return the plain attributes of a sampler, as JSON; not seeds, which are drawn by default."""
+    plain = {
+        name.lstrip("_"): value
+        for name, value in vars(sampler).items()
+        if isinstance(value, str | int | float | bool | None) and not name.endswith("seed")
+    }
+    return json.dumps(plain, sort_keys=True)
+
+
+def require_packages(kind: type) -> None:
+    """Refuse a sampler that would fail for want of a package.
+
+    Raises:
+        MissingPackageError: says how to install it.
+    """
+    for needing, (package, extra) in _NEEDS.items():
+        if issubclass(kind, needing) and find_spec(package) is None:
+            raise MissingPackageError(
+                f"optuna.samplers.{needing.__name__} needs {package}, which is not installed:  "
+                f"pip install 'letstune-optuna[{extra}]'"
+            )
+
+
+def _make(kind: type[BaseSampler], name: str, **options: Any) -> BaseSampler:
+    """Return a sampler of Optuna; options that are None are left to it."""
+    require_packages(kind)
+    given = {key: value for key, value in options.items() if value is not None}
+    with _quiet():
+        try:
+            return kind(**given)
+        except (TypeError, ValueError, AssertionError) as error:
+            raise PlanError(f"sampler {name!r}: {error}") from error
+
+
+def _expect(name: str, kind: type, least: float | None = None, **options: Any) -> None:
+    """Refuse options that are not of a type; None is left out."""
+    for option, value in options.items():
+        fits = type(value) is kind or (kind is float and type(value) is int)
+        if value is not None and (not fits or (least is not None and not value >= least)):
+            more = "" if least is None else f", {least} or more"
+            raise PlanError(
+                f"sampler {name!r}: {option} is {value!r}, expected {_KINDS[kind]}{more}."
+            )
+
+
+_KINDS: Final = {int: "a whole number", float: "a number", bool: "True or False"}
+
+
+class TPE(OptunaSampler):
+    """The tree-structured Parzen estimator, `optuna.samplers.TPESampler`.
+
+    Args:
+        multivariate: model parameters jointly, rather than each on its own; False by default.
+        group: jointly, in groups that follow unions of params; it takes `multivariate`.
+        n_startup_trials: how many trials with results there are before it does better than random.
+        n_ei_candidates: how many params it draws, to propose the best of them.
+        constant_liar: keep away from params that are in training; without it, the trials of one
+            cohort may be much alike.
+        prior_weight: the weight of the prior beside that of a trial, 1 by default.
+        consider_magic_clip: Optuna's heuristic that limits how narrow the estimator gets.
+        consider_endpoints: whether that takes the ends of a range into account.
+
+    Raises:
+        PlanError: an option is not what it must be.
+
+    >>> TPE(multivariate=True).sampler
+    'TPESampler'
+    """
+
+    def __init__(
+        self,
+        *,
+        multivariate: bool | None = None,
+        group: bool = False,
+        n_startup_trials: int = 10,
+        n_ei_candidates: int = 24,
+        constant_liar: bool = True,
+        prior_weight: float | None = None,
+        consider_magic_clip: bool | None = None,
+        consider_endpoints: bool | None = None,
+    ) -> None:
+        _expect("tpe", int, 0, n_startup_trials=n_startup_trials)
+        _expect("tpe", int, 1, n_ei_candidates=n_ei_candidates)
+        _expect("tpe", float, 0, prior_weight=prior_weight)
+        flags = {
+            "multivariate": multivariate,
+            "group": group,
+            "constant_liar": constant_liar,
+            "consider_magic_clip": consider_magic_clip,
+            "consider_endpoints": consider_endpoints,
+        }
+        _expect("tpe", bool, **flags)
+        if multivariate is None:
+            # Said here, as what Optuna's default is depends on its version.
+            flags["multivariate"] = group
+        super().__init__(
+            _make(
+                TPESampler,
+                "tpe",
+                n_startup_trials=n_startup_trials,
+                n_ei_candidates=n_ei_candidates,
+                prior_weight=prior_weight,
+                **flags,
+            )
+        )
+
+
+class GP(OptunaSampler):
+    """A Gaussian process with log expected improvement, `optuna.samplers.GPSampler`.
+
+    Needs ``letstune-optuna[gp]``. Parameters below a union are drawn at random.
+
+    Args:
+        n_startup_trials: how many trials with results there are before it does better than random.
+        deterministic_objective: whether the same params always come out the same.
+
+    Raises:
+        PlanError: an option is not what it must be.
+        MissingPackageError: torch is not installed.
+    """
+
+    def __init__(
+        self, *, n_startup_trials: int = 10, deterministic_objective: bool = False
+    ) -> None:
+        _expect("gp", int, 1, n_startup_trials=n_startup_trials)
+        _expect("gp", bool, deterministic_objective=deterministic_objective)
+        super().__init__(
+            _make(
+                GPSampler,
+                "gp",
+                n_startup_trials=n_startup_trials,
+                deterministic_objective=deterministic_objective,
+            )
+        )
+
+
+class CMAES(OptunaSampler):
+    """CMA-ES, `optuna.samplers.CmaEsSampler`: for many trials of mostly continuous parameters.
+
+    Needs ``letstune-optuna[cmaes]``. Choices, and parameters below a union, are drawn at random.
+
+    Args:
+        n_startup_trials: how many random trials come first.
+        popsize: how many trials make a generation; by default, by the number of parameters.
+        sigma0: the initial standard deviation, where each parameter's range is 1; 1/6 by default.
+        use_separable_cma: take parameters for independent, which learns faster if they are.
+        with_margin: keep whole numbers from getting stuck at one.
+        lr_adapt: adapt the learning rate, for noisy or multimodal metrics.
+
+    Raises:
+        PlanError: an option is not what it must be, or two exclude each other.
+        MissingPackageError: cmaes is not installed.
+    """
+
+    def __init__(
+        self,
+        *,
+        n_startup_trials: int = 1,
+        popsize: int | None = None,
+        sigma0: float | None = None,
+        use_separable_cma: bool = False,
+        with_margin: bool = False,
+        lr_adapt: bool = False,
+    ) -> None:
+        _expect("cmaes", int, 0, n_startup_trials=n_startup_trials)
+        _expect("cmaes", int, 4, popsize=popsize)  # with fewer, cmaes divides by 0
+        _expect("cmaes", float, 1e-10, sigma0=sigma0)
+        flags = {
+            "use_separable_cma": use_separable_cma,
+            "with_margin": with_margin,
+            "lr_adapt": lr_adapt,
+        }
+        _expect("cmaes", bool, **flags)
+        super().__init__(
+            _make(
+                CmaEsSampler,
+                "cmaes",
+                n_startup_trials=n_startup_trials,
+                popsize=popsize,
+                sigma0=sigma0,
+                **flags,
+            )
+        )
+
+
+class NSGAII(OptunaSampler):
+    """The genetic algorithm NSGA-II, `optuna.samplers.NSGAIISampler`, with letstune's one metric.
+
+    Parameters below a union are drawn at random.
+
+    Args:
+        population_size: how many trials make a generation.
+        mutation_prob: how likely a parameter is drawn anew; by default, one of each child's is.
+        crossover_prob: how likely a child has two parents.
+        swapping_prob: how likely a parameter is from the second one.
+
+    Raises:
+        PlanError: an option is not what it must be.
+    """
+
+    def __init__(
+        self,
+        *,
+        population_size: int = 50,
+        mutation_prob: float | None = None,
+        crossover_prob: float = 0.9,
+        swapping_prob: float = 0.5,
+    ) -> None:
+        _expect("nsgaii", int, 2, population_size=population_size)
+        chances = {
+            "mutation_prob": mutation_prob,
+            "crossover_prob": crossover_prob,
+            "swapping_prob": swapping_prob,
+        }
+        _expect("nsgaii", float, 0, **chances)
+        super().__init__(_make(NSGAIISampler, "nsgaii", population_size=population_size, **chances))
+
+
+class QMC(OptunaSampler):
+    """A quasi-random sequence, `optuna.samplers.QMCSampler`: trial i gets its i-th point.
+
+    Needs ``letstune-optuna[qmc]``. It does not look at the history. Conditional parameters are
+    from the sequence as well.
+
+    Args:
+        qmc_type: ``"sobol"`` or ``"halton"``.
+        scramble: randomize the sequence, which else begins in a corner of the space.
+        seed: of the scrambling. The run's seed cannot serve: each trial has its own from that,
+            and all trials must share one sequence.
+
+    Raises:
+        PlanError: an option is not what it must be.
+        MissingPackageError: SciPy is not installed.
+    """
+
+    adaptive: ClassVar[bool] = False
+
+    def __init__(self, *, qmc_type: str = "sobol", scramble: bool = True, seed: int = 0) -> None:
+        _expect("qmc", int, 0, seed=seed)
+        _expect("qmc", bool, scramble=scramble)
+        super().__init__(_make(QMCSampler, "qmc", qmc_type=qmc_type, scramble=scramble, seed=seed))
+        self.seed = seed
+
+
+BY_NAME: Final[Mapping[str, type[OptunaSampler]]] = {
+    "tpe": TPE,
+    "gp": GP,
+    "cmaes": CMAES,
+    "nsgaii": NSGAII,
+    "qmc": QMC,
+}
+
+
+def factory(name: str) -> Callable[..., OptunaSampler]:
+    """Return what makes the sampler of that name from options."""
+    kind = BY_NAME[name]
+    known = list(signature(kind).parameters)
+
+    def make(**options: Any) -> OptunaSampler:
+        for option in options:
+            if option not in known:
+                raise PlanError(
+                    f"sampler {name!r} has no option {option!r}; it has {', '.join(known)}."
+                )
+        return kind(**options)
+
+    return make

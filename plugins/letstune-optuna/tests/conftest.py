@@ -1,0 +1,20 @@
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("letstune", deadline=None)
+settings.load_profile("letstune")
+
+# Journals sync after every epoch: in memory, that takes no time.
+if os.access("/dev/shm", os.W_OK):
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/dev/shm")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where a journal may come to be, in a folder that holds nothing else."""
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    return folder / "run.db"
