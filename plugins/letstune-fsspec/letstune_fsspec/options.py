@@ -1,0 +1,167 @@
+"""What a store's URI and options may be: whatever fsspec takes, but no secrets.
+
+They are recorded in the journal, which is copied, mailed and shown. An object made in code follows
+the same rule, since it is pickled into the journal.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from fsspec.config import conf
+from fsspec.registry import get_filesystem_class, known_implementations, registry
+from letstune.errors import MissingPackageError, PlanError
+
+BUCKETS: Final = frozenset(["s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oss", "oci", "tos"])
+"""Schemes of places without folders: there, making one would make a bucket, or an odd object."""
+
+_EXTRAS: Final = {
+    **dict.fromkeys(["s3", "s3a"], "s3"),
+    **dict.fromkeys(["gs", "gcs"], "gs"),
+    **dict.fromkeys(["abfs", "abfss", "az"], "abfs"),
+    **dict.fromkeys(["sftp", "ssh"], "sftp"),
+    "smb": "smb",
+}
+
+_SECRET: Final = {
+    *("key", "secret", "token", "password", "passwd", "passphrase", "pkey", "pwd", "auth"),
+    *("credential", "credentials", "sas", "signature", "cookie", "cookies", "authorization"),
+}
+_SECRET_NAMES: Final = frozenset(["connection_string", "service_account"])
+_HARMLESS: Final = frozenset(["key_filename", "SSEKMSKeyId", "ssekms_key_id"])
+"""They name a key that is elsewhere."""
+
+_USERINFO: Final = re.compile(r"//[^/@\s]*:[^/@\s]*@")
+
+
+def check_uri(uri: object) -> str:
+    """Return a store's URI, without a slash at its end, and its scheme known to be installed.
+
+    Raises:
+        PlanError: it is no URI that checkpoints can be kept below.
+        MissingPackageError: the package for its scheme is not installed.
+    """
+    if not isinstance(uri, str) or not re.match(r"[A-Za-z][\w.+-]*://", uri):
+        raise PlanError(f"store={uri!r}: expected a URI, such as 's3://bucket/prefix'.")
+    if _USERINFO.search(uri):
+        shown = _USERINFO.sub("//...@", uri)
+        raise PlanError(
+            f"store={shown!r} holds a password, which would be recorded in the journal. Leave it "
+            f"out, and {where_secrets_go(uri)}."
+        )
+    scheme, place = uri.split("://", 1)
+    # Queries may hold signatures, and fsspec takes wildcards for patterns, also when it deletes.
+    odd = "::" in uri or re.search(r"[\[\]*?]|/\.{0,2}/|/\.\.?$", place)
+    if odd or (scheme in BUCKETS and not re.match(r"[^/.]", place)):
+        raise PlanError(
+            f"store={uri.split('?')[0]!r}: expected scheme://place/prefix of plain names, without "
+            "'::', queries, wildcards or empty parts."
+        )
+    filesystem_class(uri)
+    return uri.rstrip("/") if not uri.endswith("://") else uri
+
+
+def scheme_of(uri: str) -> str:
+    """Return the scheme of a URI."""
+    return uri.split("://", 1)[0]
+
+
+def filesystem_class(uri: str) -> Any:
+    """Return fsspec's class for a URI.
+
+    Raises:
+        PlanError: there is none.
+        MissingPackageError: it needs a package that is not installed.
+    """
+    scheme = scheme_of(uri)
+    try:
+        return get_filesystem_class(scheme)
+    except ValueError as error:
+        known = sorted({*registry, *known_implementations})
+        raise PlanError(
+            f"store={uri!r}: fsspec knows no scheme {scheme!r}; it knows {', '.join(known)}. "
+            f"Mend the URI, or `pip install` the package that brings {scheme!r} to fsspec."
+        ) from error
+    except ImportError as error:
+        if scheme in _EXTRAS:
+            cure = f"Install it:  pip install 'letstune-fsspec[{_EXTRAS[scheme]}]'"
+        else:
+            cure = f"`pip install` that: {error}"
+        raise MissingPackageError(
+            f"store={uri!r} needs a package that is not installed. {cure}"
+        ) from error
+
+
+def check_options(uri: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of a store's options: plain values without secrets.
+
+    Raises:
+        PlanError: they are not; says which one, but not what it holds.
+    """
+    return {name: _checked(uri, name, value) for name, value in options.items()}
+
+
+def _checked(uri: str, name: str, value: Any) -> Any:
+    if value is None or isinstance(value, bool):
+        return value
+    last = name.rpartition(".")[2]
+    secret = last not in _HARMLESS and bool(
+        last.lower() in _SECRET_NAMES or _SECRET & set(_words(last))
+    )
+    if secret or (isinstance(value, str) and _USERINFO.search(value)):
+        raise PlanError(
+            f"store={uri!r}: its option {name} holds a secret, which would be recorded in the "
+            f"journal. Leave it out, and {where_secrets_go(uri)}."
+        )
+    if isinstance(value, str | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _checked(uri, f"{name}.{key}", item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_checked(uri, f"{name}.{place}", item) for place, item in enumerate(value)]
+    raise PlanError(
+        f"store={uri!r}: its option {name} is a {type(value).__name__}, which cannot be recorded "
+        "in the plan; expected text, numbers, booleans, and lists and dicts of them."
+    )
+
+
+def _words(name: str) -> list[str]:
+    """Split a name such as ``aws_secret_access_key`` or ``SSECustomerKey`` into its words."""
+    return [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)]
+
+
+def where_secrets_go(uri: str) -> str:
+    """Return the end of a sentence: where fsspec finds credentials for a URI."""
+    scheme = scheme_of(uri)
+    if scheme in ("s3", "s3a"):
+        return (
+            "give credentials as AWS does: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
+            "AWS_PROFILE, in the environment, or a role of the machine"
+        )
+    return (
+        f"give credentials as fsspec reads them: FSSPEC_{scheme.upper()}_... in the environment "
+        f"(FSSPEC_{scheme.upper()}_PASSWORD is the option password), or ~/.config/fsspec"
+    )
+
+
+def with_defaults(uri: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options for fsspec: those given, and what suits a store.
+
+    There must be one layer of retries, with one limit, and that is ours. With those of botocore,
+    s3fs and ours upon each other, a server that hangs would hold up a run for hours.
+    """
+    scheme = scheme_of(uri)
+    if scheme not in ("s3", "s3a"):
+        return dict(options)
+    configured = {**conf.get("s3", {}), **options}
+    return {
+        **options,
+        # Of a single file: parts are ours to send. More than 1 would ask for the size beforehand.
+        "max_concurrency": configured.get("max_concurrency", 1),
+        "config_kwargs": {
+            "retries": {"total_max_attempts": 1},
+            **configured.get("config_kwargs", {}),
+        },
+    }
