@@ -1,0 +1,20 @@
+"""Trains letstune's trials on a Dask cluster: ``workers="dask://scheduler:8786"``."""
+
+from typing import Final
+
+from letstune import hookimpl
+from letstune.hookspecs import Register
+from letstune_dask.executor import DaskExecutor
+
+__all__ = ["DaskExecutor"]
+
+LETSTUNE_API: Final = 1
+
+NAMES: Final = ("dask", "tcp", "tls", "distributed")
+
+
+@hookimpl
+def register_executors(register: Register) -> None:
+    """Register the executor for addresses of schedulers, and for a `distributed.Client`."""
+    for name in NAMES:
+        register(name, DaskExecutor)

@@ -1,0 +1,127 @@
+"""Whether a machine can train: it has what the job needs, and reaches the checkpoint store.
+
+The owner puts a probe into the store and each machine reads it; each machine puts one and the
+owner reads it. Only both ways tell a folder that is not shared from one that is.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import secrets
+import subprocess
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+from typing import IO, Any
+
+from letstune import pickling
+from letstune.checkpoints import Checkpoint, Keeper, fetch
+from letstune.child import pack
+from letstune.errors import WorkerError
+from letstune.jobs import Job
+from letstune.processes import unpack
+from letstune.records import Stored
+from letstune.stores import Store
+
+PATIENCE = 300.0
+"""How long importing the trainer's modules and reaching the store may take, in seconds."""
+
+
+def put_probe(store: Store, token: str) -> Stored:
+    """Put a probe into a store, and return where it is.
+
+    Raises:
+        CheckpointError: the store cannot take it.
+    """
+
+    def fill(checkpoint: Checkpoint) -> None:
+        (checkpoint.path / "probe").write_bytes(secrets.token_bytes(32))
+
+    keeper = Keeper(store, token)
+    try:
+        stored = keeper.save(f"probe-{token}", fill)
+    finally:
+        keeper.close()
+    if stored is None:
+        raise WorkerError("the probe, a file of 32 bytes, was not kept")
+    return stored
+
+
+def read_probe(store: Store, stored: Stored) -> None:
+    """Read a probe from a store, and verify it.
+
+    Raises:
+        CheckpointError: it is not there, or is another one.
+    """
+    with tempfile.TemporaryDirectory(prefix="letstune-") as folder:
+        fetch(store, stored, Path(folder), "the probe")
+
+
+def store_of(job: Job) -> Store:
+    """Return the store of a job.
+
+    Raises:
+        PickleError: it cannot be brought back here.
+    """
+    store: Store = pickling.load(job.store, job.journal, "let workers have the same packages.")
+    return store
+
+
+def check(job: IO[bytes], token: str, probe: Stored) -> Stored:
+    """Check this machine in a fresh process, as training is in one; return a probe of its own.
+
+    Not in this one, a Dask worker: it may have imported another version of a module long ago, and
+    is to be spared whatever the trainer's modules do on being imported.
+
+    Args:
+        job: a file from `Job.spool`.
+        token: names the check; no other one has the same.
+        probe: the owner's.
+
+    Raises:
+        LetstuneError: the job cannot be brought back here, or the store cannot be reached.
+        Exception: whatever else went wrong.
+    """
+    paths = [entry for entry in sys.path if isinstance(entry, str)]
+    with tempfile.TemporaryFile(prefix="letstune-") as told:
+        files = (job.fileno(), told.fileno())
+        code = (
+            f"import sys; sys.path[:] = {paths!r}; from letstune_dask.check import main; "
+            f"main(*{(*files, token, tuple(probe))!r})"
+        )
+        process = subprocess.run(
+            [sys.executable, "-c", code],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            pass_fds=files,
+            timeout=PATIENCE,
+            check=False,
+        )
+        told.seek(0)
+        data = told.read()
+    if not data:
+        shown = process.stderr.decode(errors="replace").strip()[-2000:]
+        raise WorkerError(f"a new process there ended with code {process.returncode}: {shown}")
+    result: Stored | tuple[bytes | None, str] = pickle.loads(data)
+    if isinstance(result, Stored):
+        return result
+    error, text = result
+    raise unpack(error) or WorkerError(text)
+
+
+def main(job_file: int, told: int, token: str, probe: tuple[Any, ...]) -> None:
+    """Check in this process, and write what came of it into a file; see `check`."""
+    result: Stored | tuple[bytes | None, str]
+    try:
+        job = Job.read(job_file)
+        job.worker(token)
+        store = store_of(job)
+        read_probe(store, Stored(*probe))
+        result = put_probe(store, token)
+    except Exception as error:  # noqa: BLE001 (it is the owner's to judge)
+        result = (pack(error), traceback.format_exc())
+    with os.fdopen(told, "wb", closefd=False) as file:
+        pickle.dump(result, file)

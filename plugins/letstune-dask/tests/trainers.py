@@ -1,0 +1,84 @@
+"""A trainer whose epochs take a while, and what a journal says of a run."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from letstune import EpochTrainer, Params, rand
+from letstune.checkpoints import Checkpoint
+from letstune.stores import DirectoryStore
+
+QUERIES = {
+    "trials": "SELECT trial, params, sampler FROM trials",
+    "epochs": "SELECT trial, epoch, value, metrics, checkpoint IS NULL, bytes, sha256 FROM epochs",
+    "stops": "SELECT trial, epoch FROM stops",
+    "failures": "SELECT trial, epoch, kind, message FROM failures",
+    "deletions": "SELECT trial, epoch, why FROM deletions",
+}
+
+
+class Point(Params):
+    x: float = rand.uniform(-1, 1)
+    n: int = rand.ints(1, 9)
+
+
+class Walk(EpochTrainer[Point]):
+    """Walks by random steps. Its dataset: a file for a line with each load, and its seconds."""
+
+    metric = "height"
+
+    def load_dataset(self, dataset: Any) -> None:
+        witness, self.seconds = dataset
+        with Path(witness).open("a") as file:
+            file.write(f"{os.getpid()} {os.environ.get('PLACE', '')}\n")
+
+    def create_model(self, params: Point) -> None:
+        self.model = [params.x]
+
+    def train_epoch(self, epoch: int) -> dict[str, float]:
+        time.sleep(self.seconds * (1 + epoch % 3))
+        if len(self.model) != epoch + 1:
+            raise RuntimeError(f"epoch {epoch} comes after {len(self.model) - 1} others")
+        self.model.append(self.model[-1] + float(self.rng.normal()))
+        return {"height": self.model[-1], "epoch": epoch}
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        (checkpoint.path / "walk.json").write_text(json.dumps(self.model))
+
+    def load(self, checkpoint: Checkpoint, params: Point) -> None:
+        self.model = json.loads((checkpoint.path / "walk.json").read_text())
+
+
+class Here(DirectoryStore):
+    """A folder that is another one on each machine."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root / os.environ.get("PLACE", "owner"))
+        self.where = root
+
+    def __reduce__(self) -> Any:
+        return Here, (self.where,)
+
+
+def facts(path: Path) -> dict[str, list[str]]:
+    """Return all rows, without clocks and deaths, as text that is the same only if all is."""
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+        return {
+            table: sorted(map(repr, db.execute(query).fetchall()))
+            for table, query in QUERIES.items()
+        }
+
+
+def recorded_epochs(path: Path) -> int:
+    """Return how many epochs are recorded."""
+    if not path.exists():
+        return 0
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+        ((count,),) = db.execute("SELECT count(*) FROM epochs")
+    return int(count)
