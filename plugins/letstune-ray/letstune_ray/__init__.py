@@ -1,0 +1,17 @@
+"""Trains letstune's trials on a Ray cluster: ``workers="ray://auto"``."""
+
+from typing import Final
+
+from letstune import hookimpl
+from letstune.hookspecs import Register
+from letstune_ray.executor import RayExecutor
+
+__all__ = ["RayExecutor"]
+
+LETSTUNE_API: Final = 1
+
+
+@hookimpl
+def register_executors(register: Register) -> None:
+    """Register the executor for addresses such as ``ray://auto``."""
+    register("ray", RayExecutor)

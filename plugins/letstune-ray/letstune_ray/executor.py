@@ -1,0 +1,308 @@
+"""Trains on a Ray cluster: an actor for each slot, and an owner that listens to all of them."""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from letstune import pickling
+from letstune.arguments import at_least
+from letstune.checkpoints import Keeper
+from letstune.child import Raised
+from letstune.errors import CheckpointError, Interrupted, PlanError, WorkerError
+from letstune.executors import Delivery, Executor
+from letstune.jobs import Job
+from letstune.machine import usable_cores
+from letstune.processes import unpack
+from letstune.progress import say
+from letstune.records import Event, Stored, Task, TaskEnded
+from letstune.slots import GRACE, STILLBORN
+from letstune.stores import Store
+from letstune_ray.cluster import connect, import_ray, needs, room
+from letstune_ray.place import Place, loss
+from letstune_ray.seat import News, Seat, put_probe, versions
+
+TICK: Final = 1.0
+"""How long `RayExecutor.deliveries` waits at most, in seconds."""
+
+SETTLING: Final = 10.0
+"""How long the start waits for the last actor, in seconds; those that come later join in."""
+
+
+class RayExecutor(Executor):
+    """Trains in the actors of a Ray cluster, one task in each at a time.
+
+    Args:
+        address: ``"ray://auto"`` for the cluster to which this process is connected, or that
+            RAY_ADDRESS names, or that runs on this machine; ``"ray://local"`` for a new one on
+            this machine, that ends with the run; ``"ray://host:10001"`` for one behind a Ray
+            client server; or what ``ray.init`` returned.
+        job: what is trained.
+        token: names the workers; no other executor, of any run, has the same.
+        epoch_timeout: how long one epoch may take, in seconds.
+        trial_timeout: how long the epochs of a trial may take in all, in seconds.
+        workers: how many actors; by default as many as the cluster has room for now.
+        num_cpus: how many CPUs each takes, and how many threads its libraries may use.
+        num_gpus: how many GPUs each takes.
+        resources: what else each takes, by Ray's names.
+        patience: how long to wait for room for the first one, in seconds.
+
+    Raises:
+        PlanError: an option is not what it must be.
+        WorkerError: there is no cluster, or no room in it.
+        LetstuneError: a node is not what the run needs.
+    """
+
+    def __init__(
+        self,
+        address: Any,
+        job: Job,
+        *,
+        token: str,
+        epoch_timeout: float | None = None,
+        trial_timeout: float | None = None,
+        workers: int | None = None,
+        num_cpus: float = 1,
+        num_gpus: float = 0,
+        resources: Mapping[str, float] | None = None,
+        patience: float = 60,
+    ) -> None:
+        if workers is not None:
+            at_least(1, "workers", workers)
+        takes = {"num_cpus": num_cpus, "num_gpus": num_gpus, "patience": patience}
+        self._needs = needs(num_cpus, num_gpus, resources or {})
+        for name, value in {**takes, **(resources or {})}.items():
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+                raise PlanError(f"{name}={value!r}: expected a number, 0 or more.")
+        if workers is None and not self._needs:
+            raise PlanError("With num_cpus=0 and no GPUs or resources, workers=N must be given.")
+        self._ray = import_ray()
+        self._token = token
+        self._raised: BaseException | None = None
+        self._ended: list[Delivery] = []
+        self._places: list[Place] = []
+        self._swept: list[str] = []
+        self._stopped = False
+        self._store: Store = pickling.load(job.store, job.journal, "mend the store.")
+        self._keeper = Keeper(self._store, f"probe-{token}")
+        self._opened = False
+        # The dataset is in the cluster, and may be large.
+        self._job = replace(job, dataset=replace(job.dataset, data=b""))
+        self._probe: Stored | None = None
+        try:
+            self._probe = put_probe(self._keeper, f"probe-{token}")
+        except CheckpointError as error:  # as any worker's would, it ends the run when that begins
+            self._raised = error
+            return
+        try:
+            self._opened = connect(address)
+            limits = {"epoch_timeout": epoch_timeout, "trial_timeout": trial_timeout}
+            cores = max(1, int(num_cpus))
+            self._given = versions(), self._ray.put(pickle.dumps(job)), self._probe, cores, limits
+            self._make = self._ray.remote(
+                num_cpus=num_cpus,
+                num_gpus=num_gpus,
+                resources=dict(resources or {}),
+                # An actor that comes back by itself would know nothing of its task.
+                max_restarts=0,
+                max_task_retries=0,
+                max_concurrency=1,
+                concurrency_groups={"polls": 1},
+            )(Seat)
+            self._settle(room(self._needs) if workers is None else workers, patience)
+        except BaseException:
+            self.close()
+            raise
+
+    def _settle(self, workers: int, patience: float) -> None:
+        """Make the actors, and wait for those that there is room for."""
+        self._places = [Place(number) for number in range(workers)]
+        for place in self._places:
+            self._occupy(place)
+        until, last = time.monotonic() + patience, time.monotonic() + SETTLING
+        while self._raised is None and not all(place.here for place in self._places):
+            self._listen(TICK)
+            moment = time.monotonic()
+            if moment >= (last if any(place.here for place in self._places) else until):
+                break
+        if self._raised is not None:
+            raise self._raised
+        if not any(place.here for place in self._places):
+            raise WorkerError(
+                f"The Ray cluster has no room for an actor that takes {self._needs}: it has "
+                f"{self._ray.cluster_resources()}, of which {self._ray.available_resources()} are "
+                "free. Ask for less, or resume when there is more."
+            )
+
+    @staticmethod
+    def count(address: Any) -> int:
+        """Return how many CPUs the cluster has free now; see `Executor.count`."""
+        if address == "ray://local" and not import_ray().is_initialized():
+            return usable_cores()
+        opened = connect(address)
+        try:
+            return max(1, room(needs(1, 0, {})))
+        finally:
+            if opened:
+                import_ray().shutdown()
+
+    @property
+    def slots(self) -> int:  # type: ignore[override]
+        """How many actors are there; at least 1, since a run waits for one that is to come."""
+        return max(1, sum(place.here is not None for place in self._places))
+
+    def start(self, task: Task) -> None:
+        """Have a task trained; see `Executor.start`."""
+        idle = [place for place in self._places if place.task is None]
+        idle.sort(key=lambda place: (place.here is None, not place.used))
+        if self._raised is None:
+            with self._reaching():
+                idle[0].start(task)
+
+    def deliveries(self) -> list[Delivery]:
+        """Wait for news; see `Executor.deliveries`."""
+        until = time.monotonic() + TICK
+        while self._raised is None:
+            found, self._ended = self._ended, []
+            left = 0.0 if found else max(0.0, until - time.monotonic())
+            found += self._listen(left)
+            if found or time.monotonic() >= until:
+                return found
+        raise self._raised
+
+    def _listen(self, seconds: float) -> list[Delivery]:
+        """Wait that long for news, and return all that there are."""
+        found = []
+        with self._reaching():
+            for place in self._places:
+                place.listen()
+            asked = {place.asked: place for place in self._places if place.asked is not None}
+            if not asked:
+                time.sleep(seconds)
+                return []
+            ready, others = self._ray.wait(list(asked), timeout=seconds, fetch_local=False)
+            if ready and others:  # what came with it
+                ready += self._ray.wait(others, num_returns=len(others), timeout=0)[0]
+            for answer in ready:
+                found += self._hear(asked[answer], answer)
+        return found
+
+    def _hear(self, place: Place, answer: Any) -> list[Delivery]:
+        errors = self._ray.exceptions
+        place.asked = None
+        try:
+            said = self._ray.get(answer)
+        except (errors.RayActorError, errors.OutOfMemoryError) as error:
+            return self._lose(place, error)
+        if isinstance(said, Raised):
+            self._fail(said)
+            return []
+        if not isinstance(said, News):
+            place.here, place.stillborn = said, 0
+            return []
+        if said.raised is not None:
+            self._fail(said.raised)
+        return place.hear(said)
+
+    def _fail(self, raised: Raised) -> None:
+        """Have what must end the run raised, after what came with it."""
+        error = unpack(raised.error)
+        self._raised = error or WorkerError(f"A node of the Ray cluster raised:\n{raised.text}")
+
+    def _lose(self, place: Place, error: Exception) -> list[Delivery]:
+        """Tell the end of a task whose actor is gone, and make another actor."""
+        if place.here is None:
+            place.stillborn += 1
+            if place.stillborn >= STILLBORN:
+                self._raised = WorkerError(
+                    f"{STILLBORN} actors in a row ended before they could train. letstune-ray must "
+                    f"be installed on all nodes. Nothing is lost: resume when that is mended. Ray "
+                    f"says:\n{error}"
+                )
+                return []
+        self._swept += place.lost_tokens(self._token)
+        deliveries: list[Delivery] = []
+        if (task := place.task) is not None:
+            events: list[Event | TaskEnded] = [TaskEnded(task.trial)]
+            if isinstance(error, self._ray.exceptions.OutOfMemoryError):
+                at = datetime.now(UTC).isoformat()
+                events.insert(0, loss(task, place.epoch, str(error), at))
+            deliveries = [Delivery(task.trial, task.attempt, events)]
+        # It may be Ray's mistake, as when the network is cut: two must not train one task.
+        self._ray.kill(place.actor)
+        self._occupy(place)
+        return deliveries
+
+    def _occupy(self, place: Place) -> None:
+        """Have an actor made, which comes when there is room for it."""
+        place.occupy(self._make, self._token, *self._given, stopped=self._stopped)
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        """Take the loss of the cluster for an interruption: a resume finds another one."""
+        errors = self._ray.exceptions
+        try:
+            yield
+        except (ConnectionError, errors.LocalRayletDiedError, errors.RaySystemError) as error:
+            say(f"letstune: the Ray cluster is lost: {error}")
+            raise Interrupted(str(self._job.journal)) from error
+
+    def recorded(self) -> None:
+        """Let workers go on, or not; see `Executor.recorded`."""
+        with self._reaching():
+            for place in self._places:
+                place.answer()
+
+    def cancel(self, trial: int) -> None:
+        """Give a task up, and its worker; see `Executor.cancel`."""
+        with self._reaching():
+            for place in self._places:
+                if place.task is not None and place.task.trial == trial:
+                    place.cancel()
+
+    def stop(self) -> None:
+        """Begin no further epoch; see `Executor.stop`."""
+        self._stopped = True
+        with self._reaching():
+            for place in self._places:
+                if place.here is not None:
+                    place.tell("stop")
+                elif (task := place.task) is not None:  # nobody knows when its actor comes
+                    self._ended.append(Delivery(task.trial, task.attempt, [TaskEnded(task.trial)]))
+                    place.cancel()
+
+    def close(self) -> None:
+        """End all actors; see `Executor.close`."""
+        errors = self._ray.exceptions
+        if self._ray.is_initialized():
+            with suppress(ConnectionError, errors.RayError):  # a lost cluster has nothing to close
+                self._close_places()
+        for place in self._places:
+            self._swept += place.killed
+        # A cluster that is lost may have taken the store along.
+        with suppress(CheckpointError, OSError):
+            if self._probe is not None:
+                self._store.delete(self._probe.uri)
+            self._keeper.close()
+        if self._swept:
+            self._job.sweep(self._swept)
+        if self._opened:
+            self._ray.shutdown()
+
+    def _close_places(self) -> None:
+        closing = {
+            place.actor.close.remote(): place for place in self._places if place.here is not None
+        }
+        if closing:
+            limit = 2 * GRACE
+            for answer in self._ray.wait(list(closing), num_returns=len(closing), timeout=limit)[0]:
+                with suppress(self._ray.exceptions.RayActorError):  # it has just died
+                    closing[answer].killed = self._ray.get(answer)
+        for place in self._places:
+            if place.actor is not None:
+                self._ray.kill(place.actor)
