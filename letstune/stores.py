@@ -13,7 +13,8 @@ import re
 import shutil
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -33,9 +34,7 @@ class Store(ABC):
         with a folder from which `put` can move rather than copy.
         """
         # Not in temporary() itself: a worker that closes removes the folder above its own.
-        folder = temporary() / _STAGING / name
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+        return _make_staged(temporary() / _STAGING / name, partial(Path.mkdir, exist_ok=True))
 
     @abstractmethod
     def put(self, name: str, folder: Path) -> str:
@@ -81,13 +80,7 @@ class DirectoryStore(Store):
 
     def stage(self, name: str) -> Path:
         """Return a folder on the same disk; see `Store.stage`."""
-        folder = self._staging / name
-        try:
-            folder.mkdir(exist_ok=True)
-        except FileNotFoundError:
-            _make_durably(self._staging)
-            folder.mkdir(exist_ok=True)
-        return folder
+        return _make_staged(self._staging / name, _make_durably)
 
     def put(self, name: str, folder: Path) -> str:
         """Move the folder into place; see `Store.put`."""
@@ -153,6 +146,16 @@ class DirectoryStore(Store):
         if uri in ("", ".", "..", _STAGING) or "/" in uri.removeprefix(f"{_STAGING}/"):
             raise CheckpointError(f"{uri!r} is no checkpoint of {self.root}.")
         return self.root / uri
+
+
+def _make_staged(folder: Path, make_above: Callable[[Path], None]) -> Path:
+    """Make a worker's staging folder, however often those that close remove the one above it."""
+    while True:
+        try:
+            folder.mkdir(exist_ok=True)
+            return folder
+        except FileNotFoundError:
+            make_above(folder.parent)
 
 
 def _make_durably(folder: Path) -> None:

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any, ClassVar
@@ -140,6 +141,18 @@ def test_what_a_crash_left_incomplete_is_listed_and_deleted(store: DirectoryStor
     assert list(store.list()) == [".new/abc"]
     store.delete(".new/abc")
     assert in_all(store.root) == {}
+
+
+def test_workers_that_end_leave_those_that_begin_their_folders(store: DirectoryStore) -> None:
+    def come_and_go(number: int) -> None:
+        for _ in range(200):
+            keeper = Keeper(store, f"w{number}")
+            if keeper.save("unused", lambda checkpoint: None) is None:
+                keeper.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(come_and_go, range(4)))
+    assert list(store.list()) == []
 
 
 def test_a_folder_on_another_disk_is_put_as_well(store: DirectoryStore, tmp_path: Path) -> None:
