@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import import_module
 from inspect import signature
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
@@ -102,21 +105,41 @@ def _canonical(distribution: str) -> str:
 
 def installed() -> Iterator[Plugged]:
     """Yield what there is, that of letstune first, without importing any of it."""
-    from importlib.metadata import entry_points
-
     for name in builtin.NAMES:
-        yield _plugged(name, builtin.__name__, PROJECT, __version__)
-    # A set, since a distribution may be on the import path twice.
-    others = {
-        _plugged(entry.name, entry.value, _canonical(entry.dist.name), entry.dist.version)
-        for entry in entry_points(group=PROJECT)
-        if entry.dist is not None
-    }
-    yield from sorted(others, key=lambda p: (p.kind, p.name, p.distribution, p.version))
+        yield _plugged(name, builtin.__name__, (PROJECT, __version__))
+    folders = [entry for entry in sys.path if isinstance(entry, str)]
+    yield from _others(tuple((folder, _modified(Path(folder))) for folder in folders))
 
 
-def _plugged(entry: str, module: str, distribution: str, version: str) -> Plugged:
+def _modified(folder: Path) -> int | None:
+    try:
+        return folder.stat().st_mtime_ns
+    except OSError:  # the import path may name what is not there
+        return None
+
+
+@lru_cache(maxsize=1)
+def _others(import_path: tuple[tuple[str, int | None], ...]) -> tuple[Plugged, ...]:
+    """Return what others have registered.
+
+    A run asks several times, and every time would take longer than 1,000 trials take to reopen.
+    Whatever is installed meanwhile, as from a notebook, changes a folder of ``import_path``.
+    """
+    from importlib.metadata import Distribution, entry_points
+
+    sources: dict[Distribution, tuple[str, str]] = {}
+    others = set()  # a distribution may be on the import path twice
+    for entry in entry_points(group=PROJECT):
+        if (dist := entry.dist) is not None:
+            if dist not in sources:  # each look at a name parses all of its metadata
+                sources[dist] = _canonical(dist.name), dist.version
+            others.add(_plugged(entry.name, entry.value, sources[dist]))
+    return tuple(sorted(others, key=lambda p: (p.kind, p.name, p.distribution, p.version)))
+
+
+def _plugged(entry: str, module: str, source: tuple[str, str]) -> Plugged:
     kind, _, name = entry.partition(".")
+    distribution, version = source
     return Plugged(kind=kind, name=name, module=module, distribution=distribution, version=version)
 
 
