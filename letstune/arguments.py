@@ -14,10 +14,11 @@ from typing import Any, Final, Literal, NamedTuple
 from letstune import plugins
 from letstune.errors import JournalError, PlanError, PluginError
 from letstune.executors import Executor
+from letstune.hookspecs import PROJECT
 from letstune.machine import usable_cores, visible_devices
 from letstune.observers import Observer
 from letstune.params import Space
-from letstune.pickling import type_name
+from letstune.pickling import identity, type_name
 from letstune.records import SIMPLE_ROUNDS, Plan, Rounds
 from letstune.samplers import Sampler
 from letstune.stores import Store
@@ -92,7 +93,9 @@ def at_least(least: int, name: str, value: Any) -> int:
     return int(number)
 
 
-CARRIED_OUT: Final = ("workers", "gpus", "epoch_timeout", "trial_timeout", "max_deaths")
+CARRIED_OUT: Final = (
+    *("workers", "executor", "gpus", "epoch_timeout", "trial_timeout", "max_deaths"),
+)
 """What of a plan tells how it is carried out, and may change at any time."""
 
 
@@ -105,9 +108,15 @@ def how_carried_out(
         PlanError: an argument is not what it must be.
     """
     asked: dict[str, Any] = {}
-    if elsewhere(workers) is not None:
+    if (cluster := elsewhere(workers)) is not None:
+        if gpus is not None:
+            raise PlanError(
+                f"gpus={gpus!r}: these are of this machine, but workers={workers!r} trains "
+                "elsewhere. Leave gpus out, and ask the cluster for them, with options of workers."
+            )
         # An object cannot be recorded: a resume has to be given it, or another one.
         asked["workers"] = workers if isinstance(workers, str | list | tuple) else None
+        asked["executor"] = cluster.fact if asked["workers"] else None
     elif workers == "auto":
         asked["workers"] = "auto"
     elif isinstance(workers, str):
@@ -117,6 +126,8 @@ def how_carried_out(
         )
     elif workers is not None:
         asked["workers"] = at_least(1, "workers", workers)
+    if "workers" in asked:
+        asked.setdefault("executor", None)
     if gpus is not None:
         devices = tuple(visible_devices(gpus, os.environ))
         asked["gpus"] = "auto" if gpus == "auto" else devices
@@ -129,16 +140,21 @@ def how_carried_out(
     return asked
 
 
-class Elsewhere(NamedTuple):
-    """An executor of a plugin: who makes it, what is made of its address, and its options."""
+class Workplace(NamedTuple):
+    """An executor: who makes it, what is made of its address, and its options."""
 
     plugged: plugins.Plugged
     address: Any
     options: dict[str, Any]
 
+    @property
+    def fact(self) -> dict[str, Any]:
+        """The plan's fact about it."""
+        return {"name": self.plugged.name, "by": self.plugged.by}
 
-def elsewhere(workers: Any) -> Elsewhere | None:
-    """Return the executor that is asked for; None if that is letstune's own.
+
+def elsewhere(workers: Any) -> Workplace | None:
+    """Return the executor of a plugin that is asked for; None if that is one of letstune's own.
 
     Raises:
         PlanError: there is none for that address.
@@ -151,18 +167,50 @@ def elsewhere(workers: Any) -> Elsewhere | None:
         )
     if isinstance(workers, str):
         scheme, separator, _ = workers.partition("://")
-        return Elsewhere(plugins.find("executor", scheme), workers, options) if separator else None
-    if workers is None or hasattr(workers, "__index__") or isinstance(workers, float):
+        if not separator:
+            return None
+    elif workers is None or hasattr(workers, "__index__") or isinstance(workers, float):
         return None
-    package = type(workers).__module__.partition(".")[0]
-    return Elsewhere(plugins.find("executor", package), workers, options)
+    else:
+        scheme = type(workers).__module__.partition(".")[0]
+    plugged = plugins.find("executor", scheme)
+    if plugged.distribution == PROJECT:
+        raise PlanError(
+            f"workers={workers!r}: {scheme} has no address. Give the number of processes, 1 or "
+            "more, or leave workers out to train in this process."
+        )
+    return Workplace(plugged, workers, options)
 
 
-def make_executor(wanted: Elsewhere, job: object, **given: Any) -> Executor:
+def elsewhere_again(plan: Plan, journal: Path) -> Workplace | None:
+    """Return the executor of a plugin that a run was started with.
+
+    Raises:
+        PluginError: its plugin is not installed, or cannot be found.
+    """
+    if plan.executor is not None:
+        recorded_plugin(journal, "executor", plan.executor)
+    return elsewhere(plan.workers)
+
+
+def here(plan: Plan) -> Workplace:
+    """Return letstune's own executor, as a plan has it.
+
+    Raises:
+        PlanError: the plan wants all devices, and there are none.
+    """
+    count = how_many_workers(plan)
+    if not count:
+        return Workplace(plugins.find("executor", "in-process"), None, {})
+    devices = [] if plan.gpus is None else visible_devices(plan.gpus, os.environ)
+    return Workplace(plugins.find("executor", "processes"), count, {"devices": devices})
+
+
+def make_executor(wanted: Workplace, job: object, **given: Any) -> Executor:
     """Return the executor that a plugin makes.
 
     Args:
-        wanted: what `elsewhere` returned.
+        wanted: where tasks are to be trained.
         job: what is trained.
         given: what every executor gets, besides the options of its own.
 
@@ -170,9 +218,21 @@ def make_executor(wanted: Elsewhere, job: object, **given: Any) -> Executor:
         PlanError: it does not take these options.
         PluginError: the plugin cannot be loaded, or makes something else.
     """
-    made = plugins.make(wanted.plugged, wanted.address, job, **given, **wanted.options)
-    executor: Executor = _made(Executor, wanted.plugged, made)
+    plugged, address, options = wanted
+    if taken := sorted(given.keys() & options.keys()):
+        raise PlanError(
+            f"workers={(address, options)!r}: {', '.join(taken)} cannot be given as an option. "
+            "Timeouts are arguments of their own: epoch_timeout, trial_timeout."
+        )
+    made = plugins.make(plugged, address, job, **given, **options)
+    executor: Executor = _made(Executor, plugged, made)
     return executor
+
+
+def how_many_elsewhere(wanted: Workplace) -> int:
+    """Return how many tasks can be trained there now; 1 where that is not known."""
+    count = getattr(wanted.plugged.factory(), "count", None)
+    return int(count(wanted.address, **wanted.options)) if count else 1
 
 
 def _seconds(name: str, value: Any) -> float | None:
@@ -186,14 +246,11 @@ def _seconds(name: str, value: Any) -> float | None:
 
 
 def how_many_workers(plan: Plan) -> int:
-    """Return how many processes are to train; 0 for this one. Elsewhere, how many there are now.
+    """Return how many processes of this machine are to train; 0 for this one.
 
     Raises:
         PlanError: the plan wants all devices, and there are none.
     """
-    if isinstance(plan.workers, str | tuple) and (wanted := elsewhere(plan.workers)):
-        count: int = getattr(wanted.plugged.factory(), "count", lambda _: 1)(wanted.address)
-        return count
     if plan.gpus is not None and plan.workers in (None, "auto"):
         return len(visible_devices(plan.gpus, os.environ))
     if plan.workers == "auto":
@@ -297,11 +354,32 @@ def _recordable(what: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _describe_object(plugged: object) -> dict[str, Any]:
-    """Describe a sampler or store that is kept as a pickle, by its class and its plain fields."""
-    fields = getattr(plugged, "__dict__", {})
-    simple = {n: v for n, v in fields.items() if isinstance(v, str | int | float | bool | None)}
+    """Describe a sampler or store that is kept as a pickle, by its class and its fields.
+
+    Private ones that are no plain values are left out: they hold caches and connections.
+    """
+    fields = {
+        name: _recorded_field(value)
+        for name, value in getattr(plugged, "__dict__", {}).items()
+        if isinstance(value, str | int | float | bool | None) or not name.startswith("_")
+    }
     by = plugins.supplier(type(plugged))
-    return {"name": type_name(type(plugged)), "options": None, "fields": simple, "by": by}
+    return {"name": type_name(type(plugged)), "options": None, "fields": fields, "by": by}
+
+
+def _recorded_field(value: object) -> object:
+    """Return a field of an object as JSON has it, or what tells it from others if it has not."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    try:
+        text = json.dumps(value)
+    except (TypeError, ValueError):
+        text = ""
+    return (
+        json.loads(text)
+        if 0 < len(text) <= _LONG
+        else f"{type_name(type(value))} {identity(value)}"
+    )
 
 
 def choose_store(store: Any, journal: Path) -> tuple[Store, dict[str, Any]]:
@@ -325,8 +403,8 @@ def choose_store(store: Any, journal: Path) -> tuple[Store, dict[str, Any]]:
             "a directory, a URI such as 's3://bucket/runs', one of these with a dict of options, "
             "or an object of a class derived from letstune.Store",
         )
-    scheme, _, rest = uri.partition("://") if isinstance(uri, str) else ("", "", "")
-    if not rest:
+    scheme, separator, _ = uri.partition("://") if isinstance(uri, str) else ("", "", "")
+    if not separator:
         scheme, uri = "directory", None if uri is None else _relative(Path.cwd() / uri, journal)
     plugged = plugins.find("store", scheme)
     fact = {"name": scheme, "uri": uri, "run": secrets.token_hex(8), "options": options}
@@ -347,7 +425,8 @@ def make_store(plugged: plugins.Plugged, fact: Mapping[str, Any], journal: Path)
     """
     uri, run = fact["uri"], fact["run"]
     if fact["name"] != "directory":
-        uri = f"{uri.rstrip('/')}/{run}"
+        scheme, _, place = uri.partition("://")  # the place may be empty, as in memory://
+        uri = f"{scheme}://{place.rstrip('/')}/{run}" if place else f"{scheme}://{run}"
     elif uri is not None:
         uri = str(journal.parent / uri / run)
     else:
@@ -360,7 +439,7 @@ def make_store(plugged: plugins.Plugged, fact: Mapping[str, Any], journal: Path)
 
 
 def recorded_plugin(journal: Path, kind: str, fact: Mapping[str, Any]) -> plugins.Plugged:
-    """Return what supplies a sampler or store with which a run was started.
+    """Return what supplies a sampler, store or executor with which a run was started.
 
     Raises:
         PluginError: it is not installed.
@@ -399,8 +478,8 @@ def differences(recorded: Plan, plan: Plan, *, accept_changes: bool = False) -> 
     # By its name only: a script's trainer is of __main__, or of the file on the command line.
     if recorded.trainer.split(":")[1] != plan.trainer.split(":")[1]:
         lines.append(f"trainer: was {recorded.trainer}, is {plan.trainer}")
-    for kind in () if accept_changes else ("sampler", "store"):
-        lines.extend(_another_supplier(kind, getattr(recorded, kind), getattr(plan, kind)))
+    for kind in () if accept_changes else ("sampler", "store", "executor"):
+        lines.extend(another_supplier(kind, getattr(recorded, kind), getattr(plan, kind)))
     for name in _FIXED:
         was, now_ = _comparable(getattr(recorded, name)), _comparable(getattr(plan, name))
         if _show(was) != _show(now_):  # as text, in which NaN is the same as NaN
@@ -447,8 +526,12 @@ def choose_observers(
     return told, recorded
 
 
-def _another_supplier(kind: str, was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+def another_supplier(
+    kind: str, was: Mapping[str, Any] | None, now: Mapping[str, Any] | None
+) -> Iterator[str]:
     """Tell whether what has the same name is of another plugin, or another major version of it."""
+    if was is None or now is None:
+        return
     before, after = was["by"], now["by"]
     # letstune itself resumes what any version of it has started.
     if was["name"] == now["name"] and before and after and before["distribution"] != "letstune":

@@ -5,13 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
+from letstune.executors import Executor, InProcessExecutor
 from letstune.hookspecs import API_VERSION, Register, hookimpl
 from letstune.samplers import GridSampler, RandomSampler, SobolSampler
 from letstune.stores import DirectoryStore
 
 LETSTUNE_API: Final = API_VERSION
 
-NAMES: Final = ("sampler.random", "sampler.grid", "sampler.sobol", "store.directory")
+NAMES: Final = (
+    *("sampler.random", "sampler.grid", "sampler.sobol", "store.directory"),
+    *("executor.in-process", "executor.processes"),
+)
 """What the entry points of a distribution would say."""
 
 
@@ -31,3 +35,21 @@ def register_stores(register: Register) -> None:
 
 def _directory(uri: str, **options: Any) -> DirectoryStore:
     return DirectoryStore(Path(uri), **options)
+
+
+@hookimpl
+def register_executors(register: Register) -> None:
+    """Register this process, and processes of this machine. Neither goes by an address."""
+    register("in-process", _in_process)
+    register("processes", _processes)
+
+
+def _in_process(address: None, job: Any, *, token: str, **limits: Any) -> Executor:
+    return InProcessExecutor(job.worker(token))
+
+
+def _processes(workers: int, job: Any, *, token: str, **options: Any) -> Executor:
+    # Imported when it is needed: a run in this process does without.
+    from letstune.pool import ProcessExecutor
+
+    return ProcessExecutor(job, workers, token, **options)

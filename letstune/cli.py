@@ -52,13 +52,15 @@ class _Group(click.Group):
         from letstune.plugins import find, make
 
         try:
-            made = make(find("command", cmd_name))
-        except PluginError as error:
-            # For `letstune --help`, which asks for each: one that is broken must not hide the rest.
-            return click.Command(
-                cmd_name, callback=_raiser(error), help=f"(Not to be had: {error})"
-            )
-        return made if isinstance(made, click.Command) else None
+            plugged = find("command", cmd_name)
+            made = make(plugged)
+            if isinstance(made, click.Command):
+                return made
+            error = PluginError(f"{plugged} is {made!r:.200}; expected a click.Command.")
+        except PluginError as raised:
+            error = raised
+        # For `letstune --help`, which asks for each: one that is broken must not hide the rest.
+        return click.Command(cmd_name, callback=_raiser(error), help=f"(Not to be had: {error})")
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -81,7 +81,9 @@ def _drives(sampler: Sampler, space: Space) -> bool:
 
 def _kind(name: str) -> str:
     kinds = {
-        plugged.kind for plugged in installed() if plugged.name == name and is_allowed(plugged)
+        plugged.kind
+        for plugged in installed()
+        if plugged.name == name and is_allowed(plugged.distribution)
     }
     found = kinds & {"sampler", "store"}
     if len(found) > 1:

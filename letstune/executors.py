@@ -8,9 +8,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
+from letstune.pickling import clone
 from letstune.records import Event, Task, TaskEnded
+from letstune.stores import Store
+from letstune.trainer import Trainer, params_class
 from letstune.worker import Outcome, Worker
 
 
@@ -38,8 +43,13 @@ class Executor(ABC):
     slots: int
 
     @staticmethod
-    def count(address: Any) -> int:
-        """Return how many workers there are at an address now, for the default of ``lag``."""
+    def count(address: Any, **options: Any) -> int:
+        """Return how many tasks could be trained at an address now, for the default of ``lag``.
+
+        Args:
+            address: what the factory gets.
+            options: those of the user that the factory gets; any of them may be missing.
+        """
         return 1
 
     @abstractmethod
@@ -70,6 +80,35 @@ class Executor(ABC):
     @abstractmethod
     def close(self) -> None:
         """Stop all training and tidy up. What was not delivered is lost."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalJob:
+    """What a worker in this process needs: as `letstune.jobs.Job`, but nothing of it is pickled.
+
+    So a run in this process may have a dataset that cannot be, or that is too large.
+    """
+
+    trainer: Trainer[Any]
+    dataset: object
+    store: Store
+    seed: int
+
+    def worker(self, token: str) -> Worker:
+        """Return a new worker, with a clone of the trainer.
+
+        Args:
+            token: names it; no other worker, of any run, has the same.
+        """
+        return Worker(
+            partial(clone, self.trainer),
+            self.dataset,
+            params_class(self.trainer),
+            self.trainer.metric,
+            self.seed,
+            self.store,
+            token,
+        )
 
 
 class InProcessExecutor(Executor):

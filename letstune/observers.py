@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Protocol
 
 from letstune.progress import say
@@ -17,9 +17,10 @@ class Observer:
     """Is told what a run does. Override what you want to know of.
 
     Each method is called after what it tells of is durable, in the order of the journal, in the
-    process that owns the run. What a method returns is not looked at; the first exception of an
-    observer is reported on stderr, and the run goes on, as does the telling. An observer hears
-    of this session only: after a resume, not of what was recorded before.
+    process that owns the run. What a method gets is a copy of its own, and what it returns is not
+    looked at; the first exception of an observer is reported on stderr, and the run goes on, as
+    does the telling. Only `KeyboardInterrupt` ends the run, since it may be the user's. An observer
+    hears of this session only: after a resume, not of what was recorded before.
 
     >>> class Count(Observer):
     ...     epochs = 0
@@ -34,7 +35,7 @@ class Observer:
         """A trial has its params, as JSON-able values."""
 
     def epoch_recorded(self, epoch: EpochFinished) -> None:
-        """A trial was trained for one more epoch; ``epoch.metrics`` cannot be changed."""
+        """A trial was trained for one more epoch."""
 
     def trial_failed(self, failure: TrialFailed) -> None:
         """A trial ended in an error."""
@@ -104,17 +105,18 @@ class Audience:
         match event:
             case TrialProposed(trial, params):
                 self._each("trial_proposed", trial, json.loads(params))
-            case EpochFinished(metrics=metrics):
-                shown = event._replace(metrics=MappingProxyType(dict(metrics)))
-                self._each("epoch_recorded", shown)
+            case EpochFinished():
+                self._each("epoch_recorded", event)
             case TrialFailed():
                 self._each("trial_failed", event)
 
     def _each(self, method: str, *args: object) -> None:
         for place, observer in enumerate(self._observers):
             try:
-                getattr(observer, method)(*args)
-            except (Exception, SystemExit) as error:  # noqa: BLE001 (whatever it may raise)
+                getattr(observer, method)(*deepcopy(args))
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # noqa: BLE001 (whatever it may raise)
                 if place not in self._failed:
                     self._failed.add(place)
                     who = type(observer).__name__

@@ -17,7 +17,7 @@ import pickle
 import sys
 import sysconfig
 from pathlib import Path
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any, Final
 
 from letstune.errors import PickleError, PlanError
@@ -129,17 +129,39 @@ def fingerprint(trainer: object) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def _plain(value: object) -> object:
+def identity(value: object) -> str:
+    """Return what differs when a value does, in any process; the same for values of equal parts.
+
+    Of what is neither a plain value, nor an array, nor made of such, only its class is seen.
+    """
+    return hashlib.sha256(repr(_plain(value)).encode()).hexdigest()
+
+
+def _plain(value: Any, seen: dict[int, object] | None = None) -> object:
     """Return what of a value is written the same in each process."""
     if isinstance(value, str | int | float | bool | bytes | None):
         return value
+    seen = {} if seen is None else seen
+    kind = type(value).__qualname__
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, type | ModuleType):
+        return (kind, value.__name__)
+    if isinstance(value, FunctionType):
+        return _member(value)
+    if type(value).__module__ == "numpy" and hasattr(value, "tobytes"):
+        text = repr(value) if value.dtype.hasobject else hashlib.sha256(value.tobytes()).hexdigest()
+        return (kind, str(value.dtype), value.shape, text)
+    if id(value) in seen:  # it has itself among its parts, or two of them share it
+        return kind
+    seen[id(value)] = value  # itself, lest its id be that of another one later on
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [_plain(item, seen) for item in value]
     if isinstance(value, dict):
-        return [(_plain(name), _plain(item)) for name, item in value.items()]
+        return [(_plain(name, seen), _plain(item, seen)) for name, item in value.items()]
     if isinstance(value, set | frozenset):
-        return sorted(repr(_plain(item)) for item in value)
-    return type(value).__qualname__
+        return sorted(repr(_plain(item, {})) for item in value)
+    return (kind, _plain(getattr(value, "__dict__", None), seen))
 
 
 def _member(member: Any, depth: int = 2) -> object:

@@ -16,14 +16,17 @@ from importlib import import_module
 from inspect import signature
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pluggy
 
 from letstune import builtin, hookspecs
 from letstune._version import __version__
-from letstune.errors import PlanError, PluginError
+from letstune.errors import Interrupted, LetstuneError, PlanError, PluginError
 from letstune.hookspecs import API_VERSION, PROJECT
+
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution
 
 HOOKS: Final[Mapping[str, str]] = {
     "sampler": "register_samplers",
@@ -44,6 +47,8 @@ EXAMPLES: Final = {
 
 ANY: Final = "*"
 RESTRICTION: Final = "LETSTUNE_PLUGINS"
+
+UNKNOWN: Final = "unknown"
 
 Factory = Callable[..., Any]
 
@@ -125,16 +130,25 @@ def _others(import_path: tuple[tuple[str, int | None], ...]) -> tuple[Plugged, .
     A run asks several times, and every time would take longer than 1,000 trials take to reopen.
     Whatever is installed meanwhile, as from a notebook, changes a folder of ``import_path``.
     """
-    from importlib.metadata import Distribution, entry_points
+    from importlib.metadata import entry_points
 
     sources: dict[Distribution, tuple[str, str]] = {}
     others = set()  # a distribution may be on the import path twice
     for entry in entry_points(group=PROJECT):
         if (dist := entry.dist) is not None:
             if dist not in sources:  # each look at a name parses all of its metadata
-                sources[dist] = _canonical(dist.name), dist.version
+                sources[dist] = _source(dist)
             others.add(_plugged(entry.name, entry.value, sources[dist]))
     return tuple(sorted(others, key=lambda p: (p.kind, p.name, p.distribution, p.version)))
+
+
+def _source(dist: Distribution) -> tuple[str, str]:
+    """Return the name and version of a distribution; of one that is half removed, unknown ones."""
+    try:
+        found = dist.metadata
+        return _canonical(found["Name"] or UNKNOWN), found["Version"] or UNKNOWN
+    except (KeyError, TypeError, OSError):  # versions of Python differ in how they say it
+        return UNKNOWN, UNKNOWN
 
 
 def _plugged(entry: str, module: str, source: tuple[str, str]) -> Plugged:
@@ -158,12 +172,9 @@ def find(kind: str, name: str) -> Plugged:
     there = [plugged for plugged in installed() if plugged.kind == kind]
     claims = [plugged for plugged in there if plugged.name == name]
     claims = claims or [plugged for plugged in there if plugged.name == ANY]
-    may = [plugged for plugged in claims if is_allowed(plugged)]
+    may = [plugged for plugged in claims if is_allowed(plugged.distribution)]
     if claims and not may:
-        raise PluginError(
-            f"The {kind} {name!r} is of {claims[0].source}, which {RESTRICTION}="
-            f"{os.environ[RESTRICTION]!r} excludes. Add {claims[0].distribution} to it."
-        )
+        check_allowed(f"The {kind} {name!r}", claims[0].distribution, claims[0].version)
     if len(may) > 1:
         raise PluginError(
             f"The {kind} {name!r} is claimed by {' and by '.join(c.source for c in may)}. "
@@ -171,17 +182,31 @@ def find(kind: str, name: str) -> Plugged:
         )
     if not may:
         names = ", ".join(sorted({plugged.name for plugged in there} - {ANY})) or "none"
+        example = f", as in `pip install {EXAMPLES[kind]}`" if kind in EXAMPLES else ""
         raise PlanError(
-            f"There is no {kind} {name!r}; there is {names}. If a plugin has it, install that: "
-            f"pip install {EXAMPLES.get(kind, 'letstune-...')}"
+            f"There is no {kind} {name!r}; there is {names}. If a plugin has it, install that"
+            f"{example}; `letstune plugins` lists those that are there."
         )
     return may[0]
 
 
-def is_allowed(plugged: Plugged) -> bool:
-    """Tell whether LETSTUNE_PLUGINS, if it is set, lists the distribution; letstune always may."""
+def is_allowed(distribution: str) -> bool:
+    """Tell whether LETSTUNE_PLUGINS, if it is set, lists a distribution; letstune always may."""
     listed = allowed()
-    return listed is None or plugged.distribution in listed or plugged.distribution == PROJECT
+    return listed is None or distribution in listed or distribution == PROJECT
+
+
+def check_allowed(what: str, distribution: str, version: str = "") -> None:
+    """Refuse to load what LETSTUNE_PLUGINS excludes.
+
+    Raises:
+        PluginError: it excludes the distribution.
+    """
+    if not is_allowed(distribution):
+        raise PluginError(
+            f"{what} is of {f'{distribution} {version}'.strip()}, which {RESTRICTION}="
+            f"{os.environ[RESTRICTION]!r} excludes. Add {distribution} to it."
+        )
 
 
 def load(plugged: Plugged) -> dict[str, dict[str, Factory]]:
@@ -221,26 +246,39 @@ def load(plugged: Plugged) -> dict[str, dict[str, Factory]]:
                 )
             found[kind][name] = factory
 
-        getattr(manager.hook, hook)(register=register)
+        try:
+            getattr(manager.hook, hook)(register=register)
+        except PluginError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise PluginError(
+                f"{plugged.source}: {hook} of {plugged.module} raised {type(error).__name__}: "
+                f"{error}. Mend the plugin."
+            ) from error
     return found
 
 
 def _import(plugged: Plugged) -> ModuleType:
+    if not all(name.isidentifier() for name in plugged.module.split(".")):
+        raise PluginError(
+            f"{plugged.source} has the entry point {plugged.kind}.{plugged.name} = "
+            f"{plugged.module!r}; expected the name of a module. Mend the plugin."
+        )
     try:
         return import_module(plugged.module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PluginError(
             f"{plugged.source} cannot be imported: {type(error).__name__}: {error}. Mend its "
             f"installation: pip install --force-reinstall {plugged.distribution}."
         ) from error
 
 
-def make(plugged: Plugged, *args: Any, **options: Any) -> Any:
+def make(plugged: Plugged, /, *args: Any, **options: Any) -> Any:
     """Return what a factory makes of options.
 
     Raises:
         PlanError: it does not take them.
-        PluginError: see `Plugged.factory`.
+        PluginError: it raises what is no `LetstuneError`; or see `Plugged.factory`.
     """
     factory = plugged.factory()
     try:
@@ -249,7 +287,15 @@ def make(plugged: Plugged, *args: Any, **options: Any) -> Any:
         raise PlanError(f"{plugged} with options {options!r}: {error}.") from error
     except ValueError:
         pass  # of a factory in C, whose arguments cannot be known: it says so itself
-    return factory(*args, **options)
+    try:
+        return factory(*args, **options)
+    except (LetstuneError, Interrupted):
+        raise
+    except (Exception, SystemExit) as error:
+        raise PluginError(
+            f"{plugged} with options {options!r} raised {type(error).__name__}: {error}. Mend the "
+            "options, or the plugin."
+        ) from error
 
 
 def problem(plugged: Plugged) -> str | None:
@@ -260,6 +306,13 @@ def problem(plugged: Plugged) -> str | None:
             f"{plugged.source} has an entry point {entry!r}; expected KIND.NAME, the kind being "
             f"one of {', '.join(HOOKS)}. Mend the plugin."
         )
+    if plugged.distribution == UNKNOWN:
+        return (
+            f"The metadata of what has {plugged.module} tells no name: it is installed or removed "
+            "by half. Install it again, or remove what is left of it."
+        )
+    if not is_allowed(plugged.distribution):
+        return f"{RESTRICTION}={os.environ[RESTRICTION]!r} excludes it."
     try:
         if find(plugged.kind, plugged.name) == plugged:
             plugged.factory()

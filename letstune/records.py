@@ -181,7 +181,9 @@ class Plan:
     trainer: str
     dataset: Any = None
     # How the run is carried out. Free to change: only what kills a trial has a say in results.
+    # ``executor`` is who supplies it, a dict with its ``name``; None of letstune's own.
     workers: int | str | tuple[str, Mapping[str, Any]] | None = None
+    executor: Mapping[str, Any] | None = None
     gpus: tuple[str, ...] | str | None = None
     max_deaths: int = 3
     epoch_timeout: float | None = None

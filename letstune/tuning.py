@@ -23,12 +23,13 @@ from letstune import pickling
 from letstune._version import __version__
 from letstune.arguments import (
     CARRIED_OUT,
-    Elsewhere,
     ObserverLike,
     RoundsLike,
     SamplerLike,
     StoreLike,
     WorkersLike,
+    Workplace,
+    another_supplier,
     at_least,
     choose_observers,
     choose_sampler,
@@ -36,7 +37,10 @@ from letstune.arguments import (
     describe_dataset,
     differences,
     elsewhere,
+    elsewhere_again,
+    here,
     how_carried_out,
+    how_many_elsewhere,
     how_many_kept,
     how_many_workers,
     journal_path,
@@ -55,11 +59,12 @@ from letstune.errors import (
     PlanError,
     PluginError,
 )
-from letstune.executors import Executor, InProcessExecutor
+from letstune.executors import Executor, LocalJob
 from letstune.journal import Journal, Pickle, create, now
 from letstune.locks import JournalLock
 from letstune.observers import Audience, Observer
 from letstune.params import Params, RecordedParams, Space
+from letstune.plugins import check_allowed, supplier
 from letstune.progress import Progress, say
 from letstune.records import Plan
 from letstune.results import TuningResults, _Run
@@ -70,7 +75,6 @@ from letstune.seeding import fresh_seed
 from letstune.state import State
 from letstune.stores import Store
 from letstune.trainer import P, SimpleTrainer, Trainer, check_trainer, params_class
-from letstune.worker import Worker
 
 RUNS: Final = "letstune-runs"
 
@@ -185,7 +189,7 @@ def tune(
     path = _new_path(trainer) if journal is None else journal_path(journal)
     chosen_store, described_store = choose_store(store, path)
     told, described_observers = choose_observers(observers)
-    kept = _keep_trainer(trainer)
+    kept = [_keep("trainer", trainer)]
     kept_dataset, note = _keep_dataset(dataset, needed="workers" in carried_out)
     plan = Plan(
         metric=check_trainer(trainer),
@@ -206,17 +210,21 @@ def tune(
     if lag is not None:
         plan = replace(plan, lag=at_least(0, "lag", lag))
     elif plan.adaptive:
-        count, cohort = max(1, how_many_workers(plan)), plan.cohort_sizes[-1]
-        plan = replace(plan, lag=default_lag(count, cohort, plan.n_trials))
-    plugged = {"sampler": (sampler, Sampler), "store": (store, Store)}
-    pickles = [kept, *([kept_dataset] if kept_dataset else [])]
-    pickles += [pickling.dump(n, v) for n, (v, cls) in plugged.items() if isinstance(v, cls)]
+        cluster = elsewhere(workers)
+        count = how_many_elsewhere(cluster) if cluster else how_many_workers(plan)
+        plan = replace(plan, lag=default_lag(max(1, count), plan.cohort_sizes[-1], plan.n_trials))
+    if isinstance(sampler, Sampler):
+        kept.append(_keep("sampler", sampler))
+    if isinstance(store, Store):
+        kept.append(_keep("store", store))
     make_folder(path)
     with JournalLock(path, now()):
         exists = path.exists()
         if not exists:
             about = {"versions": _versions(trainer), "observers": described_observers}
-            create(path, plan.to_facts() | about, pickles)
+            create(
+                path, plan.to_facts() | about, [*kept, *([kept_dataset] if kept_dataset else [])]
+            )
         if journal is None:
             say(f"letstune: {path}; resume with: {_command(path)}")
         with closing(Journal(path, write=True)) as opened:
@@ -232,7 +240,7 @@ def tune(
                 note = _compare_dataset(opened, kept_dataset)
             return _run(
                 opened,
-                _agree(opened, state, plan, {}, [kept], accept_changes=accept_changes),
+                _agree(opened, state, plan, {}, kept, accept_changes=accept_changes),
                 trainer,
                 dataset,
                 sampler=chosen,
@@ -302,9 +310,10 @@ def resume(
             trainer = _restore(opened, "trainer", "name the trainer: --trainer MODULE:NAME.")
         else:
             params_class(trainer)  # for its errors
-            kept = [_keep_trainer(trainer)]
-        sampler, described_sampler = _recorded_sampler(opened, recorded)
-        store, described_store = _recorded_store(opened, recorded)
+            kept = [_keep("trainer", trainer)]
+        again = partial(_plugged_again, opened, recorded, accept_changes=accept_changes)
+        sampler, described_sampler = again("sampler")
+        store, described_store = again("store")
         plan = replace(
             recorded,
             sampler=described_sampler,
@@ -399,8 +408,9 @@ def _run(
     params_cls = params_class(trainer)
     token = secrets.token_hex(4)
     # A finished run has nobody to train, wherever that was, and whether that is still there.
-    used = replace(plan, workers=None, gpus=None) if state.finished else plan
-    at = elsewhere(used.workers if workers is None or state.finished else workers)
+    used, at = replace(plan, workers=None, executor=None, gpus=None), None
+    if not state.finished:
+        used, at = plan, elsewhere_again(plan, path) if workers is None else elsewhere(workers)
     executor = _make_executor(trainer, dataset, store, used, path, token, at)
     shown = Progress(state, show=progress is not False)
     if note:
@@ -440,25 +450,17 @@ def _make_executor(
     plan: Plan,
     path: Path,
     token: str,
-    at: Elsewhere | None,
+    at: Workplace | None,
 ) -> Executor:
-    count = 0 if at else how_many_workers(plan)
-    if not (count or at):
-        clone, params_cls = partial(pickling.clone, trainer), params_class(trainer)
-        return InProcessExecutor(
-            Worker(clone, dataset, params_cls, plan.metric, plan.seed, store, token)
-        )
-    # Imported when it is needed: a run in this process does without.
-    from letstune.jobs import Job
-    from letstune.machine import visible_devices
-    from letstune.pool import ProcessExecutor
+    at = at or here(plan)
+    job: object = LocalJob(trainer=trainer, dataset=dataset, store=store, seed=plan.seed)
+    if at.plugged.name != "in-process":
+        from letstune.jobs import Job  # when it is needed: a run in this process does without
 
-    job = Job.of(trainer, dataset, store, journal=path, seed=plan.seed)
-    limits = {"epoch_timeout": plan.epoch_timeout, "trial_timeout": plan.trial_timeout}
-    if at:
-        return make_executor(at, job, token=token, **limits)
-    devices = [] if plan.gpus is None else visible_devices(plan.gpus, os.environ)
-    return ProcessExecutor(job, count, token, devices=devices, **limits)
+        job = Job.of(trainer, dataset, store, journal=path, seed=plan.seed)
+    return make_executor(
+        at, job, token=token, epoch_timeout=plan.epoch_timeout, trial_timeout=plan.trial_timeout
+    )
 
 
 def _results(
@@ -496,15 +498,7 @@ def _agree(
     """
     recorded = state.plan
     if different := differences(recorded, plan, accept_changes=accept_changes):
-        listed = "\n".join(f"  {line}" for line in different)
-        raise PlanChangedError(
-            f"{journal.path} was started with another plan, and nothing was changed:\n{listed}\n"
-            + (
-                "Resume it with the plan that it has, or give another journal."
-                if state.total_epochs
-                else "No epoch is recorded in it yet: delete it to begin anew."
-            )
-        )
+        raise _changed(journal.path, different, begun=state.total_epochs > 0)
     facts = dict(facts)
     if plan.n_trials != recorded.n_trials:
         facts["n_trials"] = plan.n_trials
@@ -527,6 +521,18 @@ def _agree(
     return journal.load()[1] if facts else state
 
 
+def _changed(path: Path, lines: Sequence[str], *, begun: bool = True) -> PlanChangedError:
+    listed = "\n".join(f"  {line}" for line in lines)
+    return PlanChangedError(
+        f"{path} was started with another plan, and nothing was changed:\n{listed}\n"
+        + (
+            "Resume it with the plan that it has, or give another journal."
+            if begun
+            else "No epoch is recorded in it yet: delete it to begin anew."
+        )
+    )
+
+
 def _is_new(journal: Journal, kept: Pickle) -> bool:
     if journal.pickle_sha256(kept.name) == kept.sha256:
         return False
@@ -543,9 +549,9 @@ def _command(path: Path) -> str:
     return f"letstune resume {shlex.quote(str(path))}"
 
 
-def _keep_trainer(trainer: Trainer[Any]) -> Pickle:
-    kept = pickling.dump("trainer", trainer)
-    return replace(kept, about={**kept.about, "fingerprint": pickling.fingerprint(trainer)})
+def _keep(name: str, value: object) -> Pickle:
+    kept = pickling.dump(name, value)
+    return replace(kept, about={**kept.about, "fingerprint": pickling.fingerprint(value)})
 
 
 def _keep_dataset(dataset: object, *, needed: bool = False) -> tuple[Pickle | None, str]:
@@ -589,29 +595,30 @@ def _restore(journal: Journal, name: str, help_with: str) -> Any:
     return pickling.load(kept, journal.path, help_with)
 
 
-def _recorded_sampler(journal: Journal, plan: Plan) -> tuple[Sampler, dict[str, Any]]:
-    """Return the run's sampler, and the plan's fact about the one that is installed now."""
-    fact = dict(plan.sampler)
+def _plugged_again(
+    journal: Journal, plan: Plan, kind: Literal["sampler", "store"], *, accept_changes: bool
+) -> tuple[Any, dict[str, Any]]:
+    """Return the run's sampler or store, and the plan's fact about the one that is there now.
+
+    Raises:
+        PluginError: its plugin is not installed, or may not be loaded.
+        PlanChangedError: it is of another major version, whose options may be others.
+    """
+    fact = dict(getattr(plan, kind))
     if fact["options"] is None:
-        return _restore_plugged(journal, "sampler", fact), fact
-    plugged = recorded_plugin(journal.path, "sampler", fact)
-    return make_sampler(plugged, fact["options"]), fact | {"by": plugged.by}
-
-
-def _recorded_store(journal: Journal, plan: Plan) -> tuple[Store, dict[str, Any]]:
-    """Return the run's store, and the plan's fact about the one that is installed now."""
-    fact = dict(plan.store)
-    if fact["options"] is None:
-        return _restore_plugged(journal, "store", fact), fact
-    plugged = recorded_plugin(journal.path, "store", fact)
-    return make_store(plugged, fact, journal.path), fact | {"by": plugged.by}
-
-
-def _restore_plugged(journal: Journal, kind: str, fact: Mapping[str, Any]) -> Any:
-    by = fact["by"]
-    return _restore(
-        journal, kind, f"pip install {by['distribution']}" if by else "install what it needs."
-    )
+        by = fact["by"]
+        if by is not None:
+            check_allowed(f"The {kind} {fact['name']!r}", by["distribution"])
+        help_with = f"pip install {by['distribution']}" if by else "install what it needs."
+        found = _restore(journal, kind, help_with)
+        return found, fact | {"by": supplier(type(found))}
+    plugged = recorded_plugin(journal.path, kind, fact)
+    now_ = fact | {"by": plugged.by}
+    if not accept_changes and (lines := list(another_supplier(kind, fact, now_))):
+        raise _changed(journal.path, lines)
+    if kind == "sampler":
+        return make_sampler(plugged, fact["options"]), now_
+    return make_store(plugged, fact, journal.path), now_
 
 
 def _recorded_observers(journal: Journal) -> list[Observer]:

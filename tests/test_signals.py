@@ -386,7 +386,7 @@ def test_all_epochs_in_flight_are_recorded(
     monkeypatch.setattr(Counting, "at", at)
     monkeypatch.setattr(ThreeAtATime, "at_once", at_once)
     with monkeypatch.context() as patched:
-        patched.setattr("letstune.tuning.InProcessExecutor", ThreeAtATime)
+        patched.setattr("letstune.builtin.InProcessExecutor", ThreeAtATime)
         with pytest.raises(Interrupted):
             tune(Counting(), 4, path, rounds=[2, 3])
     assert recorded_epochs(path) == Counting.trained <= at + 2  # none is begun any more
@@ -403,7 +403,7 @@ def test_what_is_delivered_with_a_failure_is_recorded_before_that_is_raised(
     monkeypatch.setattr(Counting, "at", 0)
     monkeypatch.setattr(Counting, "failing", True)
     monkeypatch.setattr(ThreeAtATime, "at_once", True)
-    monkeypatch.setattr("letstune.tuning.InProcessExecutor", ThreeAtATime)
+    monkeypatch.setattr("letstune.builtin.InProcessExecutor", ThreeAtATime)
     with pytest.raises(ValueError, match="as asked for"):
         tune(Counting(), 3, path, rounds=[2], passthrough_errors=True)
     assert recorded_epochs(path) == 2
