@@ -182,17 +182,6 @@ def elsewhere(workers: Any) -> Workplace | None:
     return Workplace(plugged, workers, options)
 
 
-def elsewhere_again(plan: Plan, journal: Path) -> Workplace | None:
-    """Return the executor of a plugin that a run was started with.
-
-    Raises:
-        PluginError: its plugin is not installed, or cannot be found.
-    """
-    if plan.executor is not None:
-        recorded_plugin(journal, "executor", plan.executor)
-    return elsewhere(plan.workers)
-
-
 def here(plan: Plan) -> Workplace:
     """Return letstune's own executor, as a plan has it.
 
@@ -354,14 +343,14 @@ def _recordable(what: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _describe_object(plugged: object) -> dict[str, Any]:
-    """Describe a sampler or store that is kept as a pickle, by its class and its fields.
+    """Describe a sampler or store that is kept as a pickle, by its class and its public fields.
 
-    Private ones that are no plain values are left out: they hold caches and connections.
+    Not by the private ones: they hold caches and connections, which come and go.
     """
     fields = {
         name: _recorded_field(value)
         for name, value in getattr(plugged, "__dict__", {}).items()
-        if isinstance(value, str | int | float | bool | None) or not name.startswith("_")
+        if not name.startswith("_")
     }
     by = plugins.supplier(type(plugged))
     return {"name": type_name(type(plugged)), "options": None, "fields": fields, "by": by}

@@ -17,7 +17,7 @@ import pickle
 import sys
 import sysconfig
 from pathlib import Path
-from types import CodeType, FunctionType, ModuleType
+from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any, Final
 
 from letstune.errors import PickleError, PlanError
@@ -145,7 +145,7 @@ def _plain(value: Any, seen: dict[int, object] | None = None) -> object:
     kind = type(value).__qualname__
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    if isinstance(value, type | ModuleType):
+    if isinstance(value, type | ModuleType | BuiltinFunctionType):
         return (kind, value.__name__)
     if isinstance(value, FunctionType):
         return _member(value)

@@ -37,7 +37,6 @@ from letstune.arguments import (
     describe_dataset,
     differences,
     elsewhere,
-    elsewhere_again,
     here,
     how_carried_out,
     how_many_elsewhere,
@@ -410,7 +409,7 @@ def _run(
     # A finished run has nobody to train, wherever that was, and whether that is still there.
     used, at = replace(plan, workers=None, executor=None, gpus=None), None
     if not state.finished:
-        used, at = plan, elsewhere_again(plan, path) if workers is None else elsewhere(workers)
+        used, at = plan, elsewhere(plan.workers if workers is None else workers)
     executor = _make_executor(trainer, dataset, store, used, path, token, at)
     shown = Progress(state, show=progress is not False)
     if note:
@@ -495,8 +494,13 @@ def _agree(
 
     Raises:
         PlanChangedError: the plans differ; nothing was changed.
+        PluginError: the executor that is needed is not installed; nothing was changed.
     """
     recorded = state.plan
+    grown = (plan.n_trials, plan.rounds) != (recorded.n_trials, recorded.rounds)
+    if plan.executor is not None and (grown or not state.finished):
+        there = recorded_plugin(journal.path, "executor", plan.executor)
+        plan = replace(plan, executor={**plan.executor, "by": there.by})
     if different := differences(recorded, plan, accept_changes=accept_changes):
         raise _changed(journal.path, different, begun=state.total_epochs > 0)
     facts = dict(facts)

@@ -62,3 +62,24 @@ FOLDERS = """
         register("shelf", Shelf)
     """
 """A store with a scheme."""
+
+LONE = """
+    from letstune.executors import InProcessExecutor
+
+    class Lone(InProcessExecutor):
+        def __init__(self, address, job, *, token, epoch_timeout, trial_timeout, many=1):
+            super().__init__(job.worker(token))
+
+        @staticmethod
+        def count(address, **options):
+            return 4 * options.get("many", 1)
+
+    class Address:
+        pass
+
+    @hookimpl
+    def register_executors(register):
+        register("lone", Lone)
+        register("letstune_lone", Lone)
+    """
+"""An executor with a scheme, and for an object; it says that it has many workers."""

@@ -2,17 +2,20 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
-from distributions import FOLDERS, MIDDLE, install
+from distributions import FOLDERS, LONE, MIDDLE, install
 from facts import facts
 from tiny import Climb, Hill, command, in_all, python, tune
+from walks import NearBest, WalkTrainer
 
 import letstune
-from letstune import plugins
+from letstune import Rounds, plugins
 from letstune.errors import PlanChangedError, PlanError, PluginError
+from letstune.rounds import default_lag
 
 
 @pytest.fixture
@@ -326,12 +329,111 @@ def test_another_major_version_is_to_be_accepted(site: Path, path: Path, tmp_pat
 
 def test_an_object_is_recorded_with_the_plugin_that_it_is_of(site: Path, path: Path) -> None:
     install(site, "letstune-middle", MIDDLE, "sampler.middle")
-    from importlib import import_module
-
     tune(Hill(), 2, path, sampler=import_module("letstune_middle").Middle(0.25))
     fact = recorded(path, "sampler")
     assert fact["by"] == {"distribution": "letstune-middle", "version": "1.0"}
     assert fact["fields"] == {"shift": 0.25}
+
+
+def imported(site: Path, name: str) -> Any:
+    """Return a module that was installed in a test, as a user's script imports it."""
+    sys.modules.pop(name, None)
+    return import_module(name)
+
+
+def test_an_object_of_another_major_version_is_to_be_accepted(site: Path, path: Path) -> None:
+    install(site, "letstune-middle", MIDDLE, "sampler.middle", version="1.2")
+    tune(Hill(), 2, path, sampler=imported(site, "letstune_middle").Middle(0.25))
+    install(site, "letstune-middle", MIDDLE, "sampler.middle", version="2.0")
+    with pytest.raises(PlanChangedError, match=r"letstune-middle 1.2, is of letstune-middle 2.0"):
+        letstune.resume(path, n_trials=4, progress=False)
+    letstune.resume(path, n_trials=4, progress=False, accept_changes=True)
+
+
+def test_the_version_is_asked_before_an_option_is_missed(site: Path, path: Path) -> None:
+    install(site, "letstune-middle", MIDDLE, "sampler.middle", version="1.2")
+    tune(Hill(), 2, path, sampler=("middle", {"shift": 0.5}))
+    renamed = MIDDLE.replace("shift", "offset")
+    install(site, "letstune-middle", renamed, "sampler.middle", version="2.0")
+    sys.modules.pop("letstune_middle")
+    with pytest.raises(PlanChangedError, match=r"letstune-middle 1.2, is of letstune-middle 2.0"):
+        letstune.resume(path, n_trials=4, progress=False)
+
+
+def test_an_object_of_what_is_not_listed_is_not_loaded(
+    site: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(site, "letstune-middle", MIDDLE, "sampler.middle")
+    tune(Hill(), 2, path, sampler=imported(site, "letstune_middle").Middle(0.25))
+    del sys.modules["letstune_middle"]
+    monkeypatch.setenv(plugins.RESTRICTION, "letstune-other")
+    with pytest.raises(PluginError, match=r"letstune-middle, which LETSTUNE_PLUGINS=.*excludes"):
+        letstune.resume(path, n_trials=4, progress=False)
+    assert "letstune_middle" not in sys.modules
+
+
+# Executors
+
+
+def test_an_executor_is_recorded_and_missed(site: Path, path: Path, tmp_path: Path) -> None:
+    install(site, "letstune-lone", LONE, "executor.lone", version="0.3")
+    tune(Climb(), 2, path, rounds=[1], workers="lone://here")
+    by = {"distribution": "letstune-lone", "version": "0.3"}
+    assert recorded(path, "executor") == {"name": "lone", "by": by}
+    letstune.resume(path, n_trials=3, progress=False)
+    install(site, "letstune-lone", LONE, "executor.lone", version="1.0")
+    with pytest.raises(PlanChangedError, match=r"executor 'lone': was of letstune-lone 0.3"):
+        letstune.resume(path, n_trials=4, progress=False)
+    shutil.rmtree(site)
+    done = command("resume", path, "-n", 5, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.strip() == (
+        f"Error: {path} was started with executor 'lone' (letstune-lone 0.3), which is not "
+        "installed. Install it and resume again:  pip install letstune-lone"
+    )
+    assert len(letstune.resume(path, n_trials=5, workers=1, progress=False)) == 5
+    assert recorded(path, "executor") is None
+
+
+def test_the_lag_is_for_the_workers_that_there_are(site: Path, path: Path) -> None:
+    install(site, "letstune-lone", LONE, "executor.lone", "executor.letstune_lone")
+    address: Any = imported(site, "letstune_lone").Address()
+    lags = []
+    for number, workers in enumerate(("lone://here", address, ("lone://here", {"many": 2}))):
+        of = path.with_name(f"{number}.db")
+        given: dict[str, Any] = {"workers": workers, "sampler": NearBest()}
+        tune(WalkTrainer(), 2, of, rounds=Rounds([1], cohort=1), **given)
+        lags.append(recorded(of, "lag"))
+    assert lags == [default_lag(4, 1, 2), default_lag(4, 1, 2), default_lag(8, 1, 2)]
+    assert 0 < lags[0] < lags[2]
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"workers": ("lone://here", {"token": "mine"})}, "token cannot be given as an option"),
+        ({"workers": ("lone://here", {"epoch_timeout": 3})}, "epoch_timeout cannot be given"),
+        ({"workers": "lone://here", "gpus": [0]}, "ask the cluster"),
+        ({"workers": "processes://4"}, "Give the number of processes"),
+        ({"workers": "in-process://"}, "leave workers out"),
+        ({"workers": "lonely://here"}, "no executor 'lonely'"),
+    ],
+)
+def test_what_an_executor_does_not_take_is_refused(
+    options: dict[str, Any], text: str, site: Path, path: Path
+) -> None:
+    install(site, "letstune-lone", LONE, "executor.lone")
+    with pytest.raises(PlanError, match=text):
+        tune(Climb(), 2, path, rounds=[1], **options)
+    assert not path.exists() or letstune.load(path)[:] == []
+
+
+def test_a_uri_without_a_place_is_the_stores(site: Path, path: Path) -> None:
+    install(site, "letstune-shelf", FOLDERS, "store.shelf")
+    base = path.parent / "base"
+    tune(Climb(), 2, path, rounds=[1], store=("shelf://", {"base": str(base)}))
+    assert len(list(base.iterdir())) == 1
+    assert sorted(entry.name for entry in path.parent.iterdir()) == ["base", "run.db"]
 
 
 def test_importing_letstune_and_its_help_import_no_plugin(site: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 from facts import facts, metrics_of
-from tiny import Climb, Hill, Point, in_all, tune
+from tiny import Climb, Hill, Point, in_all, python, tune
 from walks import NearBest, WalkTrainer
 
 import letstune
@@ -21,6 +21,7 @@ from letstune import EpochTrainer, Params, Rounds, Sampler, SimpleTrainer, rand
 from letstune.checkpoints import Checkpoint
 from letstune.errors import LetstuneError, PlanChangedError, PlanError, SpaceError, TrainerError
 from letstune.samplers import GridSampler, Observation, RandomSampler
+from letstune.stores import DirectoryStore
 
 # The same again, and more
 
@@ -780,3 +781,93 @@ def test_a_plan_without_an_epoch_may_be_deleted(path: Path) -> None:
         tune(Misspelt(), 3, path)
     with pytest.raises(PlanChangedError, match="No epoch is recorded in it yet: delete it"):
         tune(Climb(), 3, path)
+
+
+# Samplers and stores that are objects
+
+
+class Near(Sampler):
+    """Proposes near a place; the fields of the place are no plain values."""
+
+    def __init__(self, place: Any, memory: Any = None) -> None:
+        self.place = place
+        self._memory = memory  # a cache: which one is no difference
+
+    def propose(
+        self, space: Any, history: Sequence[Observation], rng: np.random.Generator, trial: int
+    ) -> Any:
+        return space.sample(rng)
+
+
+class Place:
+    def __init__(self, at: Any) -> None:
+        self.at = at
+
+
+PAIRS = [
+    (GridSampler({"x": 3, "n": 2}), GridSampler({"x": 5, "n": 2})),
+    (Near(Place(np.array([1.0, 2.0]))), Near(Place(np.array([1.0, 3.0])))),
+    (Near(Place({"a": [1]})), Near(Place({"a": [2]}))),
+    (Near(Place({1, 2})), Near(Place({1, 3}))),
+    (Near(max), Near(min)),
+    (Near(lambda n: n + 1), Near(lambda n: n + 2)),
+]
+
+
+def test_a_cache_is_no_difference(path: Path) -> None:
+    tune(Hill(), 3, path, sampler=Near(1, memory=None))
+    assert len(tune(Hill(), 4, path, sampler=Near(1, memory={"a": object}))) == 4
+
+
+@pytest.mark.parametrize(("first", "second"), PAIRS)
+def test_an_object_with_other_fields_is_another_plan(first: Any, second: Any, path: Path) -> None:
+    tune(Hill(), 3, path, sampler=first)
+    before = in_all(path.parent)
+    with pytest.raises(PlanChangedError, match=r"sampler: was .* is "):
+        tune(Hill(), 4, path, sampler=second)
+    assert in_all(path.parent) == before
+    assert len(tune(Hill(), 4, path, sampler=first)) == 4
+
+
+def test_a_store_at_another_place_is_another_plan(path: Path, tmp_path: Path) -> None:
+    tune(Climb(), 3, path, rounds=[1], store=DirectoryStore(tmp_path / "a"))
+    with pytest.raises(PlanChangedError, match=r"store: was .*/a.* is .*/b"):
+        tune(Climb(), 4, path, rounds=[1], store=DirectoryStore(tmp_path / "b"))
+    assert tune(Climb(), 4, path, rounds=[1], store=DirectoryStore(tmp_path / "a"))[0].checkpoint
+
+
+def pickles(path: Path) -> list[str]:
+    with closing(connect(path)) as db:
+        return [name for (name,) in db.execute("SELECT name FROM pickles ORDER BY seq")]
+
+
+def test_an_equal_object_is_kept_once_and_a_mended_one_again(path: Path) -> None:
+    tune(Hill(), 3, path, sampler=Near(Place(1)))
+    assert pickles(path) == ["trainer", "sampler", "dataset"]
+    tune(Hill(), 4, path, sampler=Near(Place(1)))
+    assert "sampler" not in pickles(path)[3:]
+
+
+SCRIPT = """
+import sys
+from typing import Any
+
+import letstune
+from tiny import Hill
+
+class Fixed(letstune.Sampler):
+    def propose(self, space: Any, history: Any, rng: Any, trial: int) -> Any:
+        return space.build(lambda path, d: 1 + trial if path == "n" else AT)
+
+letstune.tune(Hill(), int(sys.argv[1]), journal="run.db", sampler=Fixed(), progress=False)
+"""
+
+
+def test_what_a_script_has_mended_is_what_goes_on(tmp_path: Path) -> None:
+    for n, at in ((2, "0.25"), (4, "0.5")):
+        (tmp_path / "script.py").write_text(SCRIPT.replace("AT", at))
+        done = python("script.py", n, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    letstune.resume(tmp_path / "run.db", n_trials=6, progress=False)
+    tuning = letstune.load(tmp_path / "run.db")
+    assert [tuning.trial(n).params.x for n in range(6)] == [0.25, 0.25, 0.5, 0.5, 0.5, 0.5]
