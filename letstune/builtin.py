@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from letstune.executors import Executor, InProcessExecutor
 from letstune.hookspecs import API_VERSION, Register, hookimpl
-from letstune.samplers import GridSampler, RandomSampler, SobolSampler
-from letstune.stores import DirectoryStore
+from letstune.samplers import GridSampler, RandomSampler, Sampler, SobolSampler
+from letstune.stores import DirectoryStore, Store
 
 LETSTUNE_API: Final = API_VERSION
 
@@ -20,7 +20,7 @@ NAMES: Final = (
 
 
 @hookimpl
-def register_samplers(register: Register) -> None:
+def register_samplers(register: Register[Sampler]) -> None:
     """Register the samplers that need nothing but NumPy and SciPy."""
     register("random", RandomSampler)
     register("grid", GridSampler)
@@ -28,7 +28,7 @@ def register_samplers(register: Register) -> None:
 
 
 @hookimpl
-def register_stores(register: Register) -> None:
+def register_stores(register: Register[Store]) -> None:
     """Register the store for all that is a path and no URI."""
     register("directory", _directory)
 
@@ -38,7 +38,7 @@ def _directory(uri: str, **options: Any) -> DirectoryStore:
 
 
 @hookimpl
-def register_executors(register: Register) -> None:
+def register_executors(register: Register[Executor]) -> None:
     """Register this process, and processes of this machine. Neither goes by an address."""
     register("in-process", _in_process)
     register("processes", _processes)

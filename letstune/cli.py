@@ -545,11 +545,15 @@ def plugins(ctx: click.Context, as_json: bool) -> None:
 
 @plugins.command("check")
 @click.argument("name")
-@click.option("--kind", type=click.Choice(["sampler", "store"]), help="If both have the name.")
+@click.option(
+    "--kind",
+    type=click.Choice(["sampler", "store", "executor"]),
+    help="If several have the name.",
+)
 @click.option(
     "--option", "options", type=_OptionType(), multiple=True, help="Of the plugin; repeatable."
 )
-@click.option("--uri", help="For a store: where it may keep what the laws put there.")
+@click.option("--uri", help="Where a store may keep what the laws put there, or an executor is.")
 @click.option("--slow", is_flag=True, help="Try the laws that take long, too.")
 @_JSON
 def check_plugin(
@@ -560,14 +564,16 @@ def check_plugin(
     slow: bool,
     as_json: bool,
 ) -> None:
-    """Try the laws on an installed sampler or store, and print a verdict a line.
+    """Try the laws on an installed sampler, store or executor, and print a verdict a line.
 
-    A store is tried at NAME:// and a temporary folder, or at what --uri says.
+    A store is tried at NAME:// and a temporary folder, an executor at NAME://, or at what --uri
+    says.
 
     \b
     Examples:
       letstune plugins check tpe --option multivariate=true
       letstune plugins check s3 --uri s3://bucket/laws
+      letstune plugins check dask --uri dask://scheduler:8786
     """
     from letstune.conformance import verdicts
 

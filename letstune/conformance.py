@@ -13,9 +13,10 @@ from letstune.plugins import Plugged, find, installed, is_allowed, make
 from letstune.rand import uniform
 
 if TYPE_CHECKING:
+    from letstune.executors import Executor
     from letstune.samplers import Sampler
     from letstune.stores import Store
-    from letstune.testing import Verdict
+    from letstune.testing import Job, Verdict
 
 
 def verdicts(
@@ -29,14 +30,15 @@ def verdicts(
     """Yield the verdict on each law.
 
     Args:
-        name: of a sampler, or the scheme of a store.
-        kind: sampler or store; None for whichever has the name.
+        name: of a sampler, or the scheme of a store or of an executor.
+        kind: sampler, store or executor; None for whichever has the name.
         options: of the plugin.
-        uri: for a store, where it may keep things; by default in a temporary folder.
+        uri: for a store, where it may keep things; by default in a temporary folder. For an
+            executor, its address; by default ``NAME://``.
         slow: whether to try the laws, too, that take long.
 
     Raises:
-        PlanError: there is no such sampler or store, or there are both.
+        PlanError: there is no such plugin, or there are several.
         PluginError: it cannot be loaded.
         MissingPackageError: pytest or Hypothesis is not installed.
     """
@@ -56,12 +58,27 @@ def verdicts(
         made: Store = make(plugged, where, **options)
         return made
 
+    def executor(job: Job) -> Executor:
+        address = uri or _ADDRESSES.get(plugged.name, f"{plugged.name}://")
+        given = {"token": secrets.token_hex(4), "epoch_timeout": None, "trial_timeout": None}
+        made: Executor = make(plugged, address, job.packed(), **given, **options)
+        return made
+
     if plugged.kind == "store":
         yield from check("store", store, slow=slow)
+        return
+    if plugged.kind == "executor":
+        yield from check("executor", executor, slow=slow)
         return
     # What a test file of its own says with the fixture: that it drives finite spaces only.
     finite = {} if _drives(sampler(), _CONTINUOUS) else {"spaces": finite_spaces}
     yield from check("sampler", sampler, slow=slow, **finite)
+
+
+_KINDS: Final = {"sampler", "store", "executor"}
+
+# Letstune's own go by no URI.
+_ADDRESSES: Final[Mapping[str, Any]] = {"in-process": None, "processes": 2}
 
 
 class _Continuous(Params):
@@ -85,10 +102,14 @@ def _kind(name: str) -> str:
         for plugged in installed()
         if plugged.name == name and is_allowed(plugged.distribution)
     }
-    found = kinds & {"sampler", "store"}
+    found = sorted(kinds & _KINDS)
     if len(found) > 1:
-        raise PlanError(f"There are a sampler and a store {name!r}; say which one: --kind.")
-    return found.pop() if found else "sampler"  # whose error says which ones there are
+        raise PlanError(f"There are a {' and a '.join(found)} {name!r}; say which one: --kind.")
+    if not found:
+        raise PlanError(
+            f"There is no sampler, store or executor {name!r}; `letstune plugins` lists them."
+        )
+    return found[0]
 
 
 def _where(plugged: Plugged, folder: Path) -> str:

@@ -14,9 +14,17 @@ So what is there can be listed, and a run can load just what it names, without i
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 import pluggy
+
+if TYPE_CHECKING:
+    import click
+
+    from letstune.executors import Executor
+    from letstune.observers import Observer
+    from letstune.samplers import Sampler
+    from letstune.stores import Store
 
 PROJECT: Final = "letstune"
 """The name of the entry-point group, and pluggy's name for all of this."""
@@ -28,20 +36,23 @@ hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
-class Register(Protocol):
+Made = TypeVar("Made", contravariant=True)
+
+
+class Register(Protocol, Generic[Made]):
     """What a hook calls, once for each thing that it registers."""
 
-    def __call__(self, name: str, factory: Callable[..., Any], /) -> None:
+    def __call__(self, name: str, factory: Callable[..., Made], /) -> None:
         """Register a factory under the name that the entry point has behind the dot."""
 
 
 @hookspec
-def register_samplers(register: Register) -> None:
+def register_samplers(register: Register[Sampler]) -> None:
     """Register samplers by name; ``factory(**options)`` returns a `Sampler`."""
 
 
 @hookspec
-def register_stores(register: Register) -> None:
+def register_stores(register: Register[Store]) -> None:
     """Register stores by URI scheme; ``factory(uri, **options)`` returns a `Store`.
 
     Each run has its own uri, below the one that its user gave. The scheme ``*`` stands for every
@@ -50,7 +61,7 @@ def register_stores(register: Register) -> None:
 
 
 @hookspec
-def register_executors(register: Register) -> None:
+def register_executors(register: Register[Executor]) -> None:
     """Register executors by URI scheme; ``factory(address, job, **options)`` returns an `Executor`.
 
     The address is what the user gave as ``workers``: a URI of that scheme, or an object of a class
@@ -59,12 +70,12 @@ def register_executors(register: Register) -> None:
 
 
 @hookspec
-def register_observers(register: Register) -> None:
+def register_observers(register: Register[Observer]) -> None:
     """Register observers by name; ``factory(**options)`` returns an `Observer`."""
 
 
 @hookspec
-def register_exports(register: Register) -> None:
+def register_exports(register: Register[None]) -> None:
     """Register formats of ``letstune export`` by name; ``factory(tuning, path)`` writes one.
 
     It gets the `TuningResults` that `letstune.load` returns, and the path of a file to be made.
@@ -72,5 +83,5 @@ def register_exports(register: Register) -> None:
 
 
 @hookspec
-def register_commands(register: Register) -> None:
+def register_commands(register: Register[click.Command]) -> None:
     """Register commands of ``letstune`` by name; ``factory()`` returns a `click.Command`."""

@@ -18,7 +18,16 @@ import sys
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, dataclass_transform, get_origin
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Final,
+    Self,
+    cast,
+    dataclass_transform,
+    get_origin,
+)
 
 from letstune import rand
 from letstune.annotations import MISFIT, Annotation, parse
@@ -212,8 +221,7 @@ class Params:
         Override it to sample in ways of your own; then samplers other than 'random' can't drive
         the class.
         """
-        params: Self = cls._space.sample_fields(rng)
-        return params
+        return cast(Self, cls._space.sample_fields(rng))  # since the space has the class
 
     @classmethod
     def space(cls) -> Space:

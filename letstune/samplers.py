@@ -102,8 +102,7 @@ class RandomSampler(Sampler):
         trial: int,
     ) -> Params | RecordedParams:
         """Return a random draw."""
-        params: Params | RecordedParams = space.sample(rng)
-        return params
+        return space.sample(rng)
 
 
 class GridSampler(Sampler):
@@ -142,8 +141,7 @@ class GridSampler(Sampler):
         trial: int,
     ) -> Params | RecordedParams:
         """Return the point of the grid that has the trial's number."""
-        params: Params | RecordedParams = self.narrow(space).point(trial)
-        return params
+        return self.narrow(space).point(trial)
 
     def check(self, space: Space) -> None:
         """Refuse a space of which not all points are known."""
@@ -174,10 +172,7 @@ class SobolSampler(Sampler):
         """Return the point of the sequence that has the trial's number."""
         paths = space.distributions()
         point = dict(zip(paths, sobol_point(run_seed(rng), len(paths), trial), strict=True))
-        params: Params | RecordedParams = space.build(
-            lambda path, distribution: distribution.quantile(point[path])
-        )
-        return params
+        return space.build(lambda path, distribution: distribution.quantile(point[path]))
 
     def check(self, space: Space) -> None:
         """Refuse a space of unknown or too many dimensions."""

@@ -19,6 +19,8 @@ from letstune.values import decode, plain
 if TYPE_CHECKING:
     import numpy as np
 
+    from letstune.params import Params
+
 Node: TypeAlias = "Distribution | Space"
 Choose: TypeAlias = Callable[[str, Distribution], Any]
 
@@ -40,7 +42,7 @@ class Space:
     fields: tuple[tuple[str, Node], ...]
     custom: bool = False
     tagged: tuple[str, ...] = ()
-    cls: Any = field(default=None, repr=False)  # of Params, which are declared further up
+    cls: type[Params] | None = field(default=None, repr=False)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Space):
@@ -140,7 +142,7 @@ class Space:
             product *= size
         return None if self.custom else product
 
-    def point(self, i: int) -> Any:
+    def point(self, i: int) -> Params | RecordedParams:
         """Return the i-th params of a finite space; the last field changes fastest.
 
         Raises:
@@ -161,7 +163,7 @@ class Space:
             values[name] = node.point(rest)
         return self._make({name: values[name] for name, _ in self.fields})
 
-    def build(self, choose: Choose) -> Any:
+    def build(self, choose: Choose) -> Params | RecordedParams:
         """Return params, with every active parameter chosen by a function.
 
         Args:
@@ -179,7 +181,7 @@ class Space:
         self.require_structure("Space.build")
         return self._build(choose, "")
 
-    def sample(self, rng: np.random.Generator) -> Any:
+    def sample(self, rng: np.random.Generator) -> Params | RecordedParams:
         """Return random params, the same for the same state of `rng`.
 
         Raises:
@@ -201,14 +203,16 @@ class Space:
             )
         return params
 
-    def sample_fields(self, rng: np.random.Generator) -> Any:
+    def sample_fields(self, rng: np.random.Generator) -> Params | RecordedParams:
         """Return random params by the distributions, even if the class has its own ways.
 
         It is what its `get_random_params` gets from ``super()``.
         """
         return self._build(lambda _, distribution: distribution.sample(rng), "", rng)
 
-    def _build(self, choose: Choose, prefix: str, rng: np.random.Generator | None = None) -> Any:
+    def _build(
+        self, choose: Choose, prefix: str, rng: np.random.Generator | None = None
+    ) -> Params | RecordedParams:
         def walk(node: Any, path: str, below: str) -> Any:
             if isinstance(node, Space):
                 custom = rng is not None and node.custom
@@ -230,7 +234,7 @@ class Space:
             {name: walk(node, prefix + name, f"{prefix}{name}.") for name, node in self.fields}
         )
 
-    def _make(self, values: dict[str, Any]) -> Any:
+    def _make(self, values: dict[str, Any]) -> Params | RecordedParams:
         if self.cls is None:
             return RecordedParams(self.name, values, self.tagged)
         return self.cls(**values)
@@ -280,7 +284,7 @@ class Space:
         for name, node in self.fields:
             walk(node, getattr(params, name), prefix + name, f"{prefix}{name}.")
 
-    def decode(self, text: str) -> Any:
+    def decode(self, text: str) -> Params | RecordedParams:
         """Return the params that `Params.to_json` wrote: of the class, or recorded ones.
 
         Raises:

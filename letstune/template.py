@@ -59,8 +59,14 @@ $use
 _SAMPLER: Final = '''\
 """The sampler '$name' for letstune."""
 
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
 import letstune
-from letstune import Observation, Params, Sampler, Space
+from letstune import Observation, Params, RecordedParams, Sampler, Space
+from letstune.hookspecs import Register
 
 LETSTUNE_API = $api
 
@@ -81,14 +87,16 @@ class $cls(Sampler):
         """Refuse a space that a class samples by itself."""
         space.require_structure("sampler '$name'")
 
-    def propose(self, space, history: list[Observation], rng, trial: int) -> Params:
+    def propose(
+        self, space: Space, history: Sequence[Observation], rng: np.random.Generator, trial: int
+    ) -> Params | RecordedParams:
         """Return params: a function of what is given, and of nothing else."""
         seen = [o for o in history if o.values and o.values[-1] == o.values[-1]]
         if len(seen) < 5:
             return space.sample(rng)
         best = space.choices(max(seen, key=lambda o: o.values[-1]).params)
 
-        def choose(path, distribution):
+        def choose(path: str, distribution: Any) -> Any:
             if path in best and rng.random() > self.change:
                 return best[path]
             return distribution.sample(rng)
@@ -97,7 +105,7 @@ class $cls(Sampler):
 
 
 @letstune.hookimpl
-def register_samplers(register):
+def register_samplers(register: Register[Sampler]) -> None:
     """Register it under its name; its options are the arguments of the class."""
     register("$name", $cls)
 '''
@@ -112,6 +120,7 @@ from pathlib import Path
 
 import letstune
 from letstune import Store
+from letstune.hookspecs import Register
 
 LETSTUNE_API = $api
 
@@ -168,7 +177,7 @@ def _sync(path: Path) -> None:
 
 
 @letstune.hookimpl
-def register_stores(register):
+def register_stores(register: Register[Store]) -> None:
     """Register it under its scheme; it gets a uri of that scheme, and its options."""
     register("$name", $cls)
 '''
@@ -176,6 +185,7 @@ def register_stores(register):
 _TESTS: Final = {
     "sampler": """\
 import pytest
+from letstune import Sampler
 from letstune.testing import SamplerSuite
 
 from $module import $cls
@@ -183,11 +193,14 @@ from $module import $cls
 
 class Test$cls(SamplerSuite):
     @pytest.fixture
-    def sampler(self):
+    def sampler(self) -> Sampler:
         return $cls()
 """,
     "store": """\
+from pathlib import Path
+
 import pytest
+from letstune import Store
 from letstune.testing import StoreSuite
 
 from $module import $cls
@@ -195,7 +208,7 @@ from $module import $cls
 
 class Test$cls(StoreSuite):
     @pytest.fixture
-    def store(self, tmp_path):
+    def store(self, tmp_path: Path) -> Store:
         return $cls(f"$name://{tmp_path}/store")
 """,
 }

@@ -62,7 +62,7 @@ from letstune.executors import Executor, LocalJob
 from letstune.journal import Journal, Pickle, create, now
 from letstune.locks import JournalLock
 from letstune.observers import Audience, Observer
-from letstune.params import Params, RecordedParams, Space
+from letstune.params import RecordedParams, Space
 from letstune.plugins import check_allowed, supplier
 from letstune.progress import Progress, say
 from letstune.records import Plan
@@ -465,12 +465,9 @@ def _make_executor(
 def _results(
     path: Path, plan: Plan, state: State, space: Space, store: Store | None
 ) -> TuningResults[Any]:
-    def decode(text: str) -> Params | RecordedParams:
-        params: Params | RecordedParams = space.decode(text)
-        return params
-
     get_store = partial(open_store, path, plan) if store is None else lambda: store
-    return TuningResults(_Run(path=path, plan=plan, state=state, store=get_store, decode=decode))
+    run = _Run(path=path, plan=plan, state=state, store=get_store, decode=space.decode)
+    return TuningResults(run)
 
 
 def _agree(

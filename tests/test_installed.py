@@ -43,7 +43,7 @@ def bin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet"]
     # One after the other, as separate distributions: letstune knows nothing of the others.
     for wanted in (
-        [f"{ROOT}[examples]"],
+        [f"{ROOT}[examples,testing]"],
         [ROOT / "plugins" / "letstune-optuna"],
         # aiobotocore[boto3] names the one boto3 that goes with it, which pip finds only after long
         [f"{ROOT / 'plugins' / 'letstune-fsspec'}[s3]", "aiobotocore[boto3]", "moto[server]"],
@@ -161,29 +161,146 @@ def test_killed_resumed_elsewhere_and_uninstalled(
 
 
 AUTHOR = """
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
+import click
 import numpy as np
+import pytest
 
-from letstune import Observation, Params, Sampler, Space, hookimpl
+from letstune import Observation, Observer, Params, RecordedParams, Sampler, Space, Store, hookimpl
+from letstune import TuningResults
+from letstune.executors import Delivery, Executor
 from letstune.hookspecs import Register
-from letstune.params import RecordedParams
+from letstune.jobs import Job
+from letstune.records import EpochFinished, Plan, Task, TaskEnded
+from letstune.testing import ExecutorSuite, SamplerSuite, StoreSuite
+from letstune.testing import Job as SuiteJob
 
 LETSTUNE_API = 1
 
 
 class FirstSampler(Sampler):
+    adaptive = True
+
     def propose(
         self, space: Space, history: Sequence[Observation], rng: np.random.Generator, trial: int
     ) -> Params | RecordedParams:
-        proposed: Params | RecordedParams = space.sample(rng)
-        return proposed
+        if history and history[-1].values:
+            return history[-1].params
+        return space.sample(rng)
+
+
+class FirstStore(Store):
+    def put(self, name: str, folder: Path) -> str:
+        return name
+
+    def get(self, uri: str, folder: Path) -> None:
+        raise FileNotFoundError(uri)
+
+    def list(self) -> Iterator[str]:
+        yield "a"
+
+    def delete(self, uri: str) -> None: ...
+
+
+class FirstExecutor(Executor):
+    slots = 1
+
+    def __init__(self, address: str, job: Job, *, token: str, **limits: float | None) -> None:
+        self.worker = job.worker(token)
+
+    def start(self, task: Task) -> None:
+        self.outcomes = self.worker.train(task)
+        self.task = task
+
+    def deliveries(self) -> list[Delivery]:
+        events, error = next(self.outcomes)
+        return [Delivery(self.task.trial, self.task.attempt, events, error)]
+
+    def cancel(self, trial: int) -> None: ...
+    def stop(self) -> None: ...
+    def close(self) -> None:
+        self.worker.close()
+
+
+class FirstObserver(Observer):
+    def run_started(self, journal: Path, plan: Plan) -> None:
+        print(journal, plan.n_trials)
+
+    def trial_proposed(self, trial: int, params: Mapping[str, Any]) -> None:
+        print(trial, params["x"])
+
+    def epoch_recorded(self, epoch: EpochFinished) -> None:
+        print(epoch.value)
+
+
+@click.command()
+def first() -> None:
+    click.echo("first")
+
+
+def write(tuning: TuningResults[RecordedParams], path: Path) -> None:
+    path.write_text(str(len(tuning)))
 
 
 @hookimpl
-def register_samplers(register: Register) -> None:
+def register_samplers(register: Register[Sampler]) -> None:
     register("first", FirstSampler)
+
+
+@hookimpl
+def register_stores(register: Register[Store]) -> None:
+    register("first", FirstStore)
+
+
+@hookimpl
+def register_executors(register: Register[Executor]) -> None:
+    register("first", FirstExecutor)
+
+
+@hookimpl
+def register_observers(register: Register[Observer]) -> None:
+    register("first", FirstObserver)
+
+
+@hookimpl
+def register_commands(register: Register[click.Command]) -> None:
+    register("first", lambda: first)
+
+
+@hookimpl
+def register_exports(register: Register[None]) -> None:
+    register("first", write)
+
+
+class TestSampler(SamplerSuite):
+    @pytest.fixture
+    def sampler(self) -> Sampler:
+        return FirstSampler()
+
+
+class TestStore(StoreSuite):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Store:
+        return FirstStore()
+
+
+class TestExecutor(ExecutorSuite):
+    @pytest.fixture
+    def make_executor(self) -> Any:
+        def make(job: SuiteJob) -> Executor:
+            return FirstExecutor("first://", job.packed(), token="t")
+
+        return make
 """
+
+MISTAKES = {
+    "trial: int": ("trial: str", "incompatible with supertype"),
+    'register("first", FirstStore)': ('register("first", FirstSampler)', "incompatible type"),
+    "return space.sample(rng)": ("return 1", "Incompatible return value"),
+}
 
 
 def test_an_author_with_the_package_only_is_checked_strictly(bin: Path, tmp_path: Path) -> None:
@@ -192,5 +309,6 @@ def test_an_author_with_the_package_only_is_checked_strictly(bin: Path, tmp_path
     arguments = [sys.executable, "-m", "mypy", "--strict", "--python-executable", bin / "python"]
     done = call(*arguments, "first.py", cwd=tmp_path)
     assert done.returncode == 0, done.stdout
-    (tmp_path / "first.py").write_text(AUTHOR.replace("trial: int", "trial: str"))
-    assert "incompatible with supertype" in call(*arguments, "first.py", cwd=tmp_path).stdout
+    for right, (wrong, told) in MISTAKES.items():
+        (tmp_path / "first.py").write_text(AUTHOR.replace(right, wrong, 1))
+        assert told in call(*arguments, "first.py", cwd=tmp_path).stdout

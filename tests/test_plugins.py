@@ -574,3 +574,14 @@ def test_the_laws_are_tried_on_what_is_installed(site: Path, tmp_path: Path) -> 
     assert done.returncode == 1, done.stderr
     failed = {row["law"] for row in json.loads(done.stdout) if row["verdict"] == "failed"}
     assert "same inputs give the same params" in failed
+
+
+def test_the_laws_of_an_executor_are_tried(site: Path, tmp_path: Path) -> None:
+    install(site, "letstune-lone", LONE, "executor.lone")
+    done = command("plugins", "check", "lone", "--json", cwd=tmp_path, paths=(site,))
+    assert done.returncode == 0, done.stdout + done.stderr
+    laws = {row["law"]: row["verdict"] for row in json.loads(done.stdout)}
+    assert laws["the journal is that of a run in process"] == "passed"
+    done = command("plugins", "check", "nobody", cwd=tmp_path, paths=(site,))
+    assert done.returncode == 2
+    assert "no sampler, store or executor 'nobody'" in done.stderr

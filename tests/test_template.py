@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
-import sys
+import venv
 from pathlib import Path
 
 import pytest
-from tiny import environment
+from tiny import ROOT
 
 from letstune.errors import PluginError
 from letstune.template import KINDS, write_plugin
@@ -42,38 +44,74 @@ def test_what_cannot_be_written_is_refused(
     assert [path.name for path in tmp_path.iterdir()] == ["letstune-there"]
 
 
+@pytest.fixture(scope="module")
+def bin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of commands of a new environment with letstune and its kit."""
+    folder = tmp_path_factory.mktemp("template") / "venv"
+    venv.create(folder, with_pip=True)
+    run(folder / "bin" / "python", "-m", "pip", "install", "-q", f"{ROOT}[testing]", "mypy")
+    return folder / "bin"
+
+
+def run(*command: object, cwd: Path | None = None) -> str:
+    done = subprocess.run(
+        list(map(str, command)),
+        cwd=cwd,
+        env={k: v for k, v in os.environ.items() if not k.startswith(("LETSTUNE", "PYTHON"))},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+TRAINER = """
+from letstune import EpochTrainer, Params, rand
+
+class Point(Params):
+    x: float = rand.uniform(-1, 1)
+
+class Climb(EpochTrainer[Point]):
+    metric = "height"
+
+    def load_dataset(self, dataset):
+        pass
+
+    def create_model(self, params):
+        self.model = params.x
+
+    def train_epoch(self, epoch):
+        self.model += self.rng.normal()
+        return {"height": self.model}
+"""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_plugin_is_built_installed_and_passes_its_own_tests(kind: str, tmp_path: Path) -> None:
-    root = write_plugin(tmp_path, "my-own", kind)
-    target = tmp_path / "installed"
+def test_a_plugin_is_built_installed_checked_and_used(kind: str, bin: Path, tmp_path: Path) -> None:
+    name = f"my-{kind}"
+    run(bin / "letstune", "plugins", "new", name, "--kind", kind, cwd=tmp_path)
+    root = tmp_path / f"letstune-{name}"
+    run(bin / "python", "-m", "pip", "install", "-q", "--no-deps", root)
+    assert "passed" in run(bin / "python", "-m", "pytest", "-q", "-W", "error", cwd=root)
+    run(bin / "mypy", "--strict", f"letstune_my_{kind}.py", "tests", cwd=root)
+    listed = json.loads(run(bin / "letstune", "plugins", "--json"))
+    (mine,) = [row for row in listed if row["name"] == name]
+    assert (mine["kind"], mine["distribution"]) == (kind, f"letstune-{name}")
+    assert mine["problem"] is None
+    verdicts = run(bin / "letstune", "plugins", "check", name).splitlines()
+    assert len(verdicts) > 8
+    assert not [line for line in verdicts if line.startswith("failed")]
 
-    def run(*command: object) -> str:
-        done = subprocess.run(
-            list(map(str, command)),
-            cwd=root,
-            env=environment(target),
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    # Into a folder of its own rather than a fresh venv: it is as isolated, and takes a second.
-    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps"]
-    run(*pip, "--target", target, root)
-    listed = (
-        "from importlib.metadata import distribution\n"
-        "d = distribution('letstune-my-own')\n"
-        "print(d.version, [(e.group, e.name, e.value) for e in d.entry_points])\n"
-        "module = d.entry_points['" + kind + ".my-own'].load()\n"
-        "found = {}\n"
-        f"module.register_{kind}s(found.setdefault)\n"
-        "print(*found, module.__file__)"
-    )
-    told = run(sys.executable, "-P", "-c", listed)
-    assert f"('letstune', '{kind}.my-own', 'letstune_my_own')" in told
-    assert f"my-own {target}" in told
-    assert "passed" in run(sys.executable, "-P", "-m", "pytest", "-q", "-W", "error")
+    (tmp_path / "climb.py").write_text(TRAINER)
+    tune = [bin / "letstune", "tune", "climb.py:Climb", "-n", 6, "--rounds", "1,2", "--seed", 1]
+    used = ["--sampler", name] if kind == "sampler" else ["--store", f"{name}://{tmp_path}/kept"]
+    run(*tune, *used, "--journal", "run.db", cwd=tmp_path)
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    run(bin / "letstune", "resume", tmp_path / "run.db", "-n", 8, cwd=elsewhere)
+    told = json.loads(run(bin / "letstune", "status", "--json", tmp_path / "run.db"))
+    assert (told["n_trials"], told["finished"]) == (8, True), told
+    if kind == "store":
+        assert any((tmp_path / "kept").rglob("*"))

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from letstune import hookimpl
+from letstune import Executor, hookimpl
 from letstune.hookspecs import Register
 from letstune_dask.executor import DaskExecutor
 
@@ -14,7 +14,7 @@ NAMES: Final = ("dask", "tcp", "tls", "distributed")
 
 
 @hookimpl
-def register_executors(register: Register) -> None:
+def register_executors(register: Register[Executor]) -> None:
     """Register the executor for addresses of schedulers, and for a `distributed.Client`."""
     for name in NAMES:
         register(name, DaskExecutor)

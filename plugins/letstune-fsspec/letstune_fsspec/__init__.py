@@ -21,7 +21,7 @@ SCHEMES: Final = (
 
 
 @letstune.hookimpl
-def register_stores(register: Register) -> None:
+def register_stores(register: Register[letstune.Store]) -> None:
     """Register `FsspecStore` for every scheme."""
     for scheme in SCHEMES:
         register(scheme, FsspecStore)

@@ -5,7 +5,7 @@
 ``letstune.tune(..., sampler=OptunaSampler(optuna.samplers.BruteForceSampler()))``.
 """
 
-from letstune import hookimpl
+from letstune import Sampler, hookimpl
 from letstune.hookspecs import Register
 
 from letstune_optuna.export import export
@@ -26,13 +26,13 @@ LETSTUNE_API = 1
 
 
 @hookimpl
-def register_samplers(register: Register) -> None:
+def register_samplers(register: Register[Sampler]) -> None:
     """Register the samplers."""
     for name in BY_NAME:
         register(name, factory(name))
 
 
 @hookimpl
-def register_exports(register: Register) -> None:
+def register_exports(register: Register[None]) -> None:
     """Register the export to Optuna's SQLite."""
     register("optuna", export)

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from letstune import hookimpl
+from letstune import Executor, hookimpl
 from letstune.hookspecs import Register
 from letstune_ray.executor import RayExecutor
 
@@ -12,6 +12,6 @@ LETSTUNE_API: Final = 1
 
 
 @hookimpl
-def register_executors(register: Register) -> None:
+def register_executors(register: Register[Executor]) -> None:
     """Register the executor for addresses such as ``ray://auto``."""
     register("ray", RayExecutor)
