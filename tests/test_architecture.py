@@ -38,6 +38,7 @@ HOUSE = [
     "journal",
     "pickling",
     "locks",
+    "progress",
     "worker",
     "jobs",
     "executors",
@@ -48,7 +49,6 @@ HOUSE = [
     "pool",
     "builtin",
     "plugins",
-    "progress",
     "observers",
     # What does and records, and what a user sees of it
     "arguments",
