@@ -192,7 +192,22 @@ def here(plan: Plan) -> Workplace:
     if not count:
         return Workplace(plugins.find("executor", "in-process"), None, {})
     devices = [] if plan.gpus is None else visible_devices(plan.gpus, os.environ)
-    return Workplace(plugins.find("executor", "processes"), count, {"devices": devices})
+    options = {"devices": devices, "threads": plan.threads}
+    return Workplace(plugins.find("executor", "processes"), count, options)
+
+
+def crowded(plan: Plan) -> str:
+    """Return what to tell a user whose workers have more threads than there are cores, if so."""
+    count, cores = how_many_workers(plan), usable_cores()
+    if not count or not plan.threads or "OMP_NUM_THREADS" in os.environ:
+        return ""
+    if count * plan.threads <= max(cores, count):
+        return ""
+    return (
+        f"letstune: each of {count} workers has {plan.threads} threads, on {cores} cores: as many "
+        "as when the run began, so that nothing comes out differently. With OMP_NUM_THREADS=1 in "
+        "the environment, it is faster, and may differ in the last bits."
+    )
 
 
 def make_executor(wanted: Workplace, job: object, **given: Any) -> Executor:

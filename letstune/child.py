@@ -88,6 +88,10 @@ def main(data: int, log: int, job: int, token: str, told: bool) -> None:
     for file in (data, log, job):
         os.set_inheritable(file, False)  # by what the trainer starts
     faulthandler.enable(log)
+    # On demand, and not now and then, so that even a worker that is killed had told its last one:
+    # with a thread for that, be it Python's or faulthandler's, each fork in a trainer is one of a
+    # process with threads, of which Python warns; with a signal, system calls of C libraries are
+    # interrupted that do not expect it.
     faulthandler.register(STACKS, log, all_threads=True)
     with Connection(data) as connection:
         owner = _Owner(connection)

@@ -121,20 +121,27 @@ class InProcessExecutor(Executor):
         self._task: Task | None = None
         self._outcomes: Iterator[Outcome] = iter(())
         self._stopped = False
+        self._listening = False  # whether what was delivered is not yet recorded
 
     def start(self, task: Task) -> None:
         """Take on a task; see `Executor.start`."""
+        self._listening = False
         self._task, self._outcomes = task, self._worker.train(task)
 
     def deliveries(self) -> list[Delivery]:
         """Train one epoch; see `Executor.deliveries`."""
-        if self._task is None:
+        if self._task is None or self._listening:
             return []
         trial, attempt = self._task.trial, self._task.attempt
         if self._stopped:
             return [Delivery(trial, attempt, [TaskEnded(trial)])]
         events, error = next(self._outcomes)
+        self._listening = True
         return [Delivery(trial, attempt, events, error)]
+
+    def recorded(self) -> None:
+        """Let the next epoch be trained; see `Executor.recorded`."""
+        self._listening = False
 
     def cancel(self, trial: int) -> None:
         """Forget the task; see `Executor.cancel`."""

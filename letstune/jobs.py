@@ -16,6 +16,7 @@ from letstune._version import __version__
 from letstune.checkpoints import Keeper
 from letstune.errors import PickleError
 from letstune.journal import Pickle
+from letstune.progress import say
 from letstune.stores import Store
 from letstune.trainer import Trainer, params_class
 from letstune.worker import Worker
@@ -103,12 +104,29 @@ class Job:
             job: Job = pickle.loads(data)
         return job
 
-    def sweep(self, tokens: Iterable[str]) -> None:
-        """Remove what workers of these tokens, which were killed, left half saved."""
+    def sweep(self, tokens: Iterable[str], uris: Iterable[str] = ()) -> None:
+        """Remove what workers that were killed left in the store.
+
+        Nothing points to it, so where it cannot be removed, that is told on stderr, and no more:
+        this is done as a run ends, perhaps of an error that says why.
+
+        Args:
+            tokens: theirs, for what they left half saved.
+            uris: of checkpoints that they saved, and that were not recorded.
+        """
         store: Store | None = None
-        for token in tokens:
-            store = store or self._load(self.store)
-            Keeper(store, token).sweep()
+        try:
+            for token in tokens:
+                store = store or self._load(self.store)
+                Keeper(store, token).sweep()
+            for uri in uris:
+                store = store or self._load(self.store)
+                store.delete(uri)
+        except Exception as error:  # noqa: BLE001 (whatever a store may raise)
+            say(
+                f"letstune: {self.journal}: what workers that were killed left in its store cannot "
+                f"be removed: {error}. `letstune check --fix` will."
+            )
 
 
 def _versions() -> dict[str, str]:

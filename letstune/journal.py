@@ -15,7 +15,7 @@ import platform
 import socket
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, cached_property
@@ -361,6 +361,10 @@ def create(path: Path, facts: Mapping[str, Any], pickles: Iterable[Pickle]) -> N
                 # Of a journal that was removed without them: SQLite would take them for ours.
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
                 beside.with_name(beside.name + suffix).unlink(missing_ok=True)
+            # Requests to skip trials of that other run. One that is not ours to remove is left to
+            # the runner, which tells of it.
+            with suppress(OSError):
+                path.with_name(path.name + ".skip").unlink()
             beside.unlink(missing_ok=True)
             migrate(beside)
             connection = sqlite3.connect(beside)

@@ -54,16 +54,40 @@ def _quota(root: Path) -> float:
     return math.inf if limit in ("max", "-1") else int(limit) / int(period)
 
 
-def thread_limits(workers: int, environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that let ``workers`` processes share the cores.
+def thread_limits(
+    workers: int, environment: Mapping[str, str], threads: int | None = None
+) -> dict[str, str]:
+    """Return the variables that tell each of ``workers`` processes how many threads it may have.
 
     What the user has set stays; OMP_NUM_THREADS, if set, stands for all that are not.
+
+    Args:
+        workers: how many share the cores.
+        environment: the user's.
+        threads: how many each may have; by default its share of the cores.
 
     >>> thread_limits(1, {"OMP_NUM_THREADS": "3", "MKL_NUM_THREADS": "2"})["OPENBLAS_NUM_THREADS"]
     '3'
     """
-    share = environment.get("OMP_NUM_THREADS", str(max(1, usable_cores() // workers)))
+    given = str(threads or max(1, usable_cores() // workers))
+    share = environment.get("OMP_NUM_THREADS", given)
     return {name: share for name in THREADS if name not in environment}
+
+
+def own_threads(workers: int, environment: Mapping[str, str]) -> int:
+    """Return how many threads the libraries that train have, as it is to be recorded of a run.
+
+    Args:
+        workers: how many processes share the cores; 0 for this process alone.
+        environment: the user's.
+
+    >>> own_threads(1, {"OMP_NUM_THREADS": "3"})
+    3
+    """
+    asked = environment.get("OMP_NUM_THREADS", "")
+    if asked.isdecimal() and int(asked):
+        return int(asked)
+    return max(1, usable_cores() // max(1, workers))
 
 
 def visible_devices(gpus: object, environment: Mapping[str, str]) -> list[str]:

@@ -282,20 +282,28 @@ def make(plugged: Plugged, /, *args: Any, **options: Any) -> Any:
     """
     factory = plugged.factory()
     try:
-        signature(factory).bind(*args, **options)
-    except TypeError as error:
-        raise PlanError(f"{plugged} with options {options!r}: {error}.") from error
-    except ValueError:
-        pass  # of a factory in C, whose arguments cannot be known: it says so itself
-    try:
         return factory(*args, **options)
     except (LetstuneError, Interrupted):
         raise
     except (Exception, SystemExit) as error:
+        # Only now, since to ask for a signature may take longer than all else that a resume does.
+        if isinstance(error, TypeError) and (why := _misfit(factory, args, options)):
+            raise PlanError(f"{plugged} with options {options!r}: {why}.") from error
         raise PluginError(
             f"{plugged} with options {options!r} raised {type(error).__name__}: {error}. Mend the "
             "options, or the plugin."
         ) from error
+
+
+def _misfit(factory: Factory, args: tuple[Any, ...], options: Mapping[str, Any]) -> str:
+    """Return why a factory does not take arguments; nothing if it does, or if that is not known."""
+    try:
+        signature(factory).bind(*args, **options)
+    except TypeError as error:
+        return str(error)
+    except ValueError:
+        pass  # of a factory in C, whose arguments cannot be known: it says so itself
+    return ""
 
 
 def problem(plugged: Plugged) -> str | None:

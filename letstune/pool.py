@@ -27,6 +27,7 @@ class ProcessExecutor(Executor):
         workers: how many processes.
         token: names them; no other executor, of any run, has the same.
         devices: of which each process sees one, in turns, as CUDA_VISIBLE_DEVICES.
+        threads: how many threads the libraries of each may have; by default its share of the cores.
         epoch_timeout: how long one epoch may take, in seconds.
         trial_timeout: how long the epochs of a trial may take in all, in seconds.
     """
@@ -38,6 +39,7 @@ class ProcessExecutor(Executor):
         token: str,
         *,
         devices: Sequence[str] = (),
+        threads: int | None = None,
         epoch_timeout: float | None = None,
         trial_timeout: float | None = None,
     ) -> None:
@@ -48,7 +50,7 @@ class ProcessExecutor(Executor):
         self._stopped = False
         self._raised: Exception | None = None
         self._ended: list[Delivery] = []
-        limits = thread_limits(workers, os.environ)
+        limits = thread_limits(workers, os.environ, threads)
         self._slots = [
             Slot(
                 self._file,
@@ -113,7 +115,12 @@ class ProcessExecutor(Executor):
         until = time.monotonic() + GRACE
         for slot in self._slots:
             slot.hang_up()
+        for slot in self._slots:  # all at a time: if one cannot be killed, others may be like it
+            slot.end(max(0.0, until - time.monotonic()))
         for slot in self._slots:
-            slot.close(max(0.0, until - time.monotonic()))
+            slot.close(0.0)
         self._file.close()
-        self._job.sweep(token for slot in self._slots for token in slot.killed)
+        self._job.sweep(
+            (token for slot in self._slots for token in slot.killed),
+            (uri for slot in self._slots for uri in slot.dropped),
+        )

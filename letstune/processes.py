@@ -23,9 +23,13 @@ from typing import IO, Any, Final, NamedTuple
 from letstune import supervisor
 from letstune.child import Message
 from letstune.errors import WorkerError
+from letstune.progress import say
 
 MARK: Final = "LETSTUNE_WORKER"
 """The environment variable by which a worker, and all that it starts, is known."""
+
+LAST: Final = 2 * supervisor.PATIENCE + 5.0
+"""How long it takes at most until a supervisor has killed its worker, or given up, in seconds."""
 
 _STACK_LIMIT: Final = 100_000
 
@@ -148,7 +152,6 @@ class WorkerProcess:
             except ConnectionError:
                 pass
             self._ended = self._understand() or self._orphaned()
-            self._supervisor.wait()
         return self._ended
 
     def _understand(self) -> Ended | None:
@@ -157,12 +160,16 @@ class WorkerProcess:
         if len(more) < 2:
             return None
         code, memory = map(int, more[0].split())
-        self._supervisor.wait()
         self._ended = Ended(code, memory)
         return self._ended
 
+    def abandon(self) -> None:
+        """End it, and all that it started, without its supervisor, which does not answer."""
+        self._supervisor.kill()  # and with it, the worker
+        self._ended = self._ended or self._orphaned()
+
     def _orphaned(self) -> Ended:
-        """Clean up after somebody has killed the supervisor, and with it the worker."""
+        """Clean up after a supervisor that was killed, and with it the worker, or that gave up."""
         if self.pid:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
@@ -182,16 +189,30 @@ class WorkerProcess:
         """Let it know that there is no more work: then it ends, once it is idle."""
         self.connection.close()
 
-    def close(self, timeout: float) -> None:
-        """Wait until all of it has ended, and kill it if it takes longer than that, in seconds."""
+    def end(self, timeout: float) -> None:
+        """Wait until it has ended; begin to kill it if it takes longer than that, in seconds."""
         self.hang_up()
-        try:
-            self._supervisor.wait(timeout)
-        except subprocess.TimeoutExpired:
+        if not self._over(timeout):
             self.kill()
-            self._supervisor.wait()
+
+    def close(self, timeout: float) -> None:
+        """Wait until all of it has ended, and kill it if it takes longer than that, in seconds.
+
+        What cannot be killed is told on stderr, and left behind.
+        """
+        self.end(timeout)
+        if not self._over(LAST):
+            self.abandon()
+            if not self._over(LAST):
+                say(supervisor.STUCK.format(self._supervisor.pid).strip())
         self.control.close()
         self._log.close()
+
+    def _over(self, timeout: float) -> bool:
+        """Wait until the supervisor has ended, and so all else, for some seconds at most."""
+        with suppress(subprocess.TimeoutExpired):
+            self._supervisor.wait(timeout)
+        return self._supervisor.returncode is not None
 
 
 def unpack(error: bytes | None) -> BaseException | None:

@@ -180,6 +180,9 @@ class Plan:
     keep_checkpoints: int | Literal["all"]
     trainer: str
     dataset: Any = None
+    # How many threads the libraries of a worker process have, since some of them add up in another
+    # order with another number. None of a run that began on a cluster, or before this was recorded.
+    threads: int | None = None
     # How the run is carried out. Free to change: only what kills a trial has a say in results.
     # ``executor`` is who supplies it, a dict with its ``name``; None of letstune's own.
     workers: int | str | tuple[str, Mapping[str, Any]] | None = None

@@ -24,9 +24,11 @@ from letstune.records import (
     CheckpointDeleted,
     Event,
     SpaceExhausted,
+    Task,
     TaskEnded,
     TrialFailed,
     TrialProposed,
+    WorkerDied,
 )
 from letstune.rounds import Proposal, doomed, next_proposal, next_tasks, useless, visible
 from letstune.samplers import Observation, Sampler, propose_distinct
@@ -54,12 +56,13 @@ class Runner:
     audience: Audience
     token: str
     passthrough_errors: bool = False
-    _running: dict[int, str] = field(default_factory=dict)
+    _running: dict[int, Task] = field(default_factory=dict)
     _due: list[CheckpointDeleted] = field(default_factory=list)
     _seen: dict[int, Observation] = field(default_factory=dict)
     _taken: set[str] = field(default_factory=set)
     _started: int = 0
     _looked: float = -LOOK
+    _deaf: bool = False
 
     def run(self) -> None:
         """Train until the plan is done.
@@ -104,7 +107,11 @@ class Runner:
                 stopping = True
                 self.executor.stop()
             self.executor.recorded()
-            self._skip()
+            if time.monotonic() >= self._looked + LOOK:
+                self._skip()
+        # Those asked for as the run ends, too: left behind, they would be obeyed by whoever
+        # extends it, of trials that had come to their end when they were asked for.
+        self._skip()
         self._record(())  # what was let go last
 
     def _start_tasks(self) -> bool:
@@ -112,9 +119,9 @@ class Runner:
         while (slots := self.executor.slots - len(self._running)) > 0:
             for task in next_tasks(self.state.plan, self.state, self._running, slots):
                 self._started += 1
-                attempt = f"{self.token}-{self._started}"
-                self._running[task.trial] = attempt
-                self.executor.start(task._replace(attempt=attempt))
+                task = task._replace(attempt=f"{self.token}-{self._started}")
+                self._running[task.trial] = task
+                self.executor.start(task)
                 slots -= 1
             # Only now, since a sampler may take its time, and workers need not wait for it.
             proposal = next_proposal(self.state.plan, self.state, slots) if slots else None
@@ -170,20 +177,38 @@ class Runner:
     def _take(self, deliveries: Sequence[Delivery]) -> list[BaseException]:
         """Record what arrived together, with one sync; return the errors of trials that failed."""
         events: list[Event] = []
+        deaths: list[tuple[Task, WorkerDied]] = []
         errors: list[BaseException] = []
         for delivery in deliveries:
-            if self._running.get(delivery.trial) != delivery.attempt:
+            task = self._running.get(delivery.trial)
+            if task is None or task.attempt != delivery.attempt:
                 continue  # stale: from a worker that was given up
             for event in delivery.events:
                 if isinstance(event, TaskEnded):
                     del self._running[delivery.trial]
+                elif isinstance(event, WorkerDied):
+                    deaths.append((task, event))
                 else:
                     events.append(event)
                     if isinstance(event, TrialFailed):
                         errors.append(delivery.error or TrainerError(event.traceback))
         if events:
             self._record(events)
+        counted = [death for task, death in deaths if self._cost_an_epoch(task, death)]
+        if counted:
+            self._record(counted)
         return errors + self._fail_doomed()
+
+    def _cost_an_epoch(self, task: Task, death: WorkerDied) -> bool:
+        """Tell whether a worker died in an epoch, now that all that it delivered is recorded.
+
+        One that died after the last epoch of its task is nobody's loss. And were that recorded, a
+        resume, to which the trial may have gone on since, could not tell it from a death at the
+        beginning of the next round.
+        """
+        trial = self.state.trials[task.trial]
+        done = trial.seconds if task.timed else trial.epochs
+        return done < task.limit and self.state.counts(death)
 
     def _fail_doomed(self) -> list[BaseException]:
         """Fail the trials that kill their workers again and again."""
@@ -194,16 +219,19 @@ class Runner:
 
     def _skip(self) -> None:
         """End the trials that somebody wants skipped."""
-        if (moment := time.monotonic()) < self._looked + LOOK:
-            return
-        self._looked = moment
-        with requests(self.journal.path) as trials:
+        self._looked = time.monotonic()
+        with requests(self.journal.path, self._tell_deaf) as trials:
             for trial in dict.fromkeys(trials):
                 if not may_skip(self.state, trial):
                     continue  # it has ended meanwhile
                 if self._running.pop(trial, None):
                     self.executor.cancel(trial)
                 self._record([stop_of(self.state, trial)])
+
+    def _tell_deaf(self, line: str) -> None:
+        if not self._deaf:
+            self._deaf = True
+            self.audience.tell(line)
 
     def _record(self, events: Sequence[Event]) -> None:
         """Make events true: journal first, then state, then whoever wants to know.

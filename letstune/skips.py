@@ -8,8 +8,8 @@ is lost, and none is half read.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 from letstune.arguments import journal_path
@@ -103,16 +103,29 @@ def _ask(path: Path, trial: int) -> None:
 
 
 @contextmanager
-def requests(path: Path) -> Iterator[list[int]]:
-    """Yield the trials that others want skipped, and forget them after the block."""
-    try:
-        file = _beside(path).open("r+b")
-    except FileNotFoundError:
-        yield []
-        return
-    with file, waiting_lock(file.fileno()):
-        yield [int(line) for line in file.read().split() if line.isdigit()]
-        _beside(path).unlink(missing_ok=True)
+def requests(path: Path, tell: Callable[[str], None]) -> Iterator[list[int]]:
+    """Yield the trials that others want skipped, and forget them after the block.
+
+    A file that cannot be read is none of the run's: ``tell`` is told so, and there are no requests.
+    """
+    with ExitStack() as opened:
+        text: bytes | None = None
+        try:
+            file = opened.enter_context(_beside(path).open("r+b"))
+            opened.enter_context(waiting_lock(file.fileno()))
+            text = file.read()
+        except FileNotFoundError:
+            pass
+        except OSError as error:  # somebody else's, a folder, or on a disk without locks
+            tell(
+                f"{_beside(path)} cannot be read: {error.strerror}. So requests of `letstune skip` "
+                "are not heard; remove it. The run goes on."
+            )
+        yield [int(line) for line in (text or b"").split() if line.isdigit()]
+        if text is not None:
+            # If it cannot be removed, its requests are old news when they are read again.
+            with suppress(OSError):
+                _beside(path).unlink(missing_ok=True)
 
 
 def _beside(path: Path) -> Path:

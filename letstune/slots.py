@@ -14,7 +14,7 @@ from typing import IO, Any, Final
 from letstune.child import Began, Happened, Message, Raised, Ready
 from letstune.errors import WorkerError
 from letstune.executors import Delivery
-from letstune.processes import Ended, WorkerProcess, unpack
+from letstune.processes import LAST, Ended, WorkerProcess, unpack
 from letstune.records import EpochFinished, Event, Task, TaskEnded, TrialFailed, WorkerDied
 from letstune.rounds import describe_death, ended
 
@@ -41,6 +41,8 @@ class Slot:
     Attributes:
         task: what is trained, or None.
         killed: the tokens of the workers that could not tidy up.
+        dropped: the URIs of checkpoints that they had saved when it was too late. Not all of them:
+            what a worker has saved and not told of when it is killed is for `letstune check`.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Slot:
         trial_timeout: float | None = None,
     ) -> None:
         self.killed: list[str] = []
+        self.dropped: list[str] = []
         self._job = job
         self._token = token
         self._environment = environment
@@ -68,6 +71,8 @@ class Slot:
         self._epoch = 0
         self._seconds = 0.0
         self._listening = False  # whether the worker waits for a word
+        self._in_flight = False  # whether there is an epoch that a death would cost
+        self._more = True  # whether another one is to come
         self._deadline = math.inf
         self._overdue = ""  # why the task's time is up, if it is
         self._stage = 0
@@ -92,6 +97,7 @@ class Slot:
         """Begin to train a task, in a new process if there is none."""
         self._forget()
         self.task, self._epoch, self._seconds = task, task.epochs, task.seconds
+        self._in_flight = True
         if self._process is not None and self._process.ended():  # while it had nothing to do
             self._retire(self._process)
         if self._process is None:
@@ -111,16 +117,21 @@ class Slot:
         """Let the worker go on to the next epoch, or end its task, if it has asked."""
         if self._listening and self._process is not None:
             self._listening = False
+            self._in_flight = go_on and self._more
             self._process.send(go_on)
 
     def cancel(self) -> None:
         """Give the task up, and its worker with it."""
         if self._process is not None and self.task is not None:
             self._process.kill()
-            self.killed.append(self._process.token)
-            self._given_up.append(self._process)
-            self._process, self._ready = None, False
+            self._give_up(self._process)
         self._forget()
+
+    def _give_up(self, process: WorkerProcess) -> None:
+        """Wait for a process's end no longer than for other news."""
+        self.killed.append(process.token)
+        self._given_up.append(process)
+        self._process, self._ready = None, False
 
     def poll(self) -> list[Delivery]:
         """Return what has come of the task since the last call.
@@ -130,6 +141,8 @@ class Slot:
             Exception: what must end the run, as `Worker.train` raises it.
         """
         for process in [p for p in self._given_up if p.ended()]:
+            for message in process.receive():
+                self._drop(message)
             process.close(GRACE)
             self._given_up.remove(process)
         if self._process is None:
@@ -141,7 +154,7 @@ class Slot:
         if end is not None:
             deliveries += self._bury(self._process, end)
         elif time.monotonic() >= self._deadline:
-            self._hurry(self._process)
+            deliveries += self._hurry(self._process)
         return deliveries
 
     def _hear(self, message: Message) -> list[Delivery]:
@@ -155,10 +168,17 @@ class Slot:
                     self._set_deadline()
             case Happened(events, error):
                 if self._overdue:  # too late
+                    self._drop(message)
                     return []
                 self._deadline = math.inf
                 return [self._deliver(events, unpack(error))]
         return []
+
+    def _drop(self, message: Message) -> None:
+        """Take note of what a worker saved in vain."""
+        for event in message.events if isinstance(message, Happened) else ():
+            if isinstance(event, EpochFinished) and event.checkpoint is not None:
+                self.dropped.append(event.checkpoint.uri)
 
     def _deliver(
         self, events: list[Event | TaskEnded], error: BaseException | None = None
@@ -166,10 +186,15 @@ class Slot:
         if self.task is None:
             raise RuntimeError("a worker without a task has something to tell")
         delivery = Delivery(self.task.trial, self.task.attempt, events, error)
+        self._in_flight = False
         for event in events:
             if isinstance(event, EpochFinished):
                 self._epoch += 1
                 self._seconds += event.seconds
+                done = self._seconds if self.task.timed else self._epoch
+                self._more = done < self.task.limit
+            else:
+                self._more = False
         self._listening = not isinstance(events[-1], TaskEnded)
         if not self._listening:
             self._forget()
@@ -188,8 +213,12 @@ class Slot:
         left, self._limit = min(lefts)
         self._deadline = time.monotonic() + left
 
-    def _hurry(self, process: WorkerProcess) -> None:
-        """End a process whose time is up: first its stacks, then TERM, then KILL."""
+    def _hurry(self, process: WorkerProcess) -> list[Delivery]:
+        """End a process whose time is up: first its stacks, then TERM, then KILL.
+
+        Then its supervisor tells its end, or leaves it behind if it cannot be killed. One that
+        does neither is given up, so that nothing at all can hold up the run.
+        """
         if self._stage == 0:
             self._overdue = f"It took longer than {self._limit}."
             process.dump_stacks()
@@ -197,10 +226,20 @@ class Slot:
         elif self._stage == 1:
             process.terminate()
             self._deadline = time.monotonic() + GRACE
-        else:
+        elif self._stage == 2:
             process.kill()
-            self._deadline = math.inf
+            self._deadline = time.monotonic() + LAST
+        elif self.task is not None:
+            process.abandon()
+            self._give_up(process)
+            return [self._time_out(self.task, process.stack())]
         self._stage += 1
+        return []
+
+    def _time_out(self, task: Task, stack: str) -> Delivery:
+        told = f"{self._overdue} Its stacks then:\n{stack or 'none: it did not react'}"
+        failed = TrialFailed(task.trial, self._epoch, "timed out", self._overdue, told)
+        return self._deliver([failed, TaskEnded(task.trial)], WorkerError(told))
 
     # Death
 
@@ -210,11 +249,11 @@ class Slot:
         self._retire(process)
         if task is None:
             return []  # nobody's loss
-        over = TaskEnded(task.trial)
         if self._overdue:
-            told = f"{self._overdue} Its stacks then:\n{stack or 'none: it did not react'}"
-            failed = TrialFailed(task.trial, self._epoch, "timed out", self._overdue, told)
-            return [self._deliver([failed, over], WorkerError(told))]
+            return [self._time_out(task, stack)]
+        over = TaskEnded(task.trial)
+        if not self._in_flight:  # the epoch is delivered
+            return [self._deliver([over])]
         at = datetime.now(UTC).isoformat()
         died = WorkerDied(task.trial, self._epoch, task.attempt, *end, stack, at)
         if ready:
@@ -242,6 +281,11 @@ class Slot:
                 self._process.terminate()
                 self.killed.append(self._process.token)
             self._process.hang_up()
+
+    def end(self, timeout: float) -> None:
+        """Begin to kill what is left if it takes longer than that, in seconds."""
+        if self._process is not None:
+            self._process.end(timeout)
 
     def close(self, timeout: float) -> None:
         """End what is left, by force if it takes longer than that, in seconds."""

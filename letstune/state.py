@@ -107,7 +107,7 @@ class State:
         leader: the best metric value so far of a trial that has not failed, and whose it is.
         podium: the best settled trials, whose best epochs are kept.
         changed: the trials whose checkpoints may be of no more use.
-        deaths: the workers that each trial has lost since its last epoch; most have lost none.
+        deaths: the workers that each trial has lost in its next epoch; most have lost none.
     """
 
     def __init__(self, plan: Plan, exhausted: int | None = None) -> None:
@@ -204,8 +204,7 @@ class State:
         for number, epoch, stored in kept:
             self.trials[number].kept[epoch] = stored
         for death in deaths:
-            if death.epoch == self.trials[death.trial].epochs:  # else, there was progress since
-                self._die(death)
+            self._die(death)
         # A trial that had settled may have gone on, in the part of the run before the plan grew,
         # so only now is it known what the settled ones are worth.
         self._find_leader()
@@ -216,8 +215,18 @@ class State:
             if trial.kept:
                 self.changed[number] = None
 
+    def counts(self, death: WorkerDied) -> bool:
+        """Tell whether a death is to be laid to its trial: whether it came in its next epoch.
+
+        A trial that waits for others, or is settled, has no epoch in flight, so whatever its
+        worker died of was not of its doing.
+        """
+        trial = self.trials[death.trial]
+        going_on = trial.status in ("proposed", "trained") and not trial.waiting
+        return going_on and not trial.settled and death.epoch == trial.epochs
+
     def _die(self, death: WorkerDied) -> None:
-        if self.trials[death.trial].status in ("proposed", "trained"):
+        if self.counts(death):
             self.deaths.setdefault(death.trial, []).append(death)
 
     def _find_leader(self) -> None:
@@ -234,6 +243,12 @@ class State:
             )
         trial = self.trials[event.trial]
         status = TRANSITIONS.get((trial.status, type(event)))
+        if trial.settled and isinstance(event, TrialFailed) and not self._replaying:
+            # It may be on the podium, and have pushed others off, whose checkpoints are gone.
+            raise IllegalEventError(
+                f"Trial {event.trial} has come to its end, but there is a TrialFailed of it: "
+                f"{event.message} That is a bug of whatever trains; please report it."
+            )
         if status is None:
             raise IllegalEventError(
                 f"Trial {event.trial} is {trial.status}, but there is a {type(event).__name__} "

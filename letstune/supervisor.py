@@ -7,18 +7,21 @@ the owner may be killed. This one does nothing but wait, so it always can:
 
 - kill the worker and all that it started, when the owner is gone: when CONTROL, a socket, ends,
   or the parent process is another one;
-- pass on the owner's words: S for a dump of the stacks, T for SIGTERM, K for SIGKILL;
+- pass on the owner's words: S for a dump of the stacks, T for SIGTERM, K for SIGKILL. What does
+  not end even then hangs in the kernel, on a network's disk or in a driver: it is left behind;
 - tell how the worker ended and how much memory it took at most, which only a parent can know,
   after killing what it left behind.
 
-On Linux, nothing escapes: this process inherits the orphans of its worker ("subreaper"), also
-those in sessions of their own, and the worker is killed with this process. Elsewhere, processes
-that leave the worker's process group are out of reach.
+On Linux, nothing that can be killed escapes as long as this process lives, or its owner does: this
+process inherits the orphans of its worker ("subreaper"), also those in sessions of their own; the
+worker is killed with this process; and the owner then looks for what it has left. Elsewhere,
+processes that leave the worker's process group are out of reach.
 """
 
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import select
 import signal
@@ -31,7 +34,15 @@ LOOK: float = 1.0
 """How often it looks whether its parent is still the same, in seconds."""
 
 PATIENCE: float = 5.0
-"""How long it waits for killed processes to be gone; one in a hanging system call stays."""
+"""How long it waits for killed processes to be gone; one in a hanging system call stays.
+
+That is, twice: for the worker, and then for what it has left behind.
+"""
+
+STUCK = (
+    "letstune: process {} cannot be killed: it hangs in a system call, perhaps of a disk or a "
+    "driver that does not answer. It is left behind.\n"
+)
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -58,6 +69,7 @@ class Supervisor:
         self._control = control
         self._owner = os.getppid()
         self._ended: tuple[int, int] | None = None
+        self._patience = math.inf
         self._child_died, writable = os.pipe()
         os.set_blocking(self._child_died, False)
         os.set_blocking(writable, False)
@@ -101,10 +113,15 @@ class Supervisor:
                 self._signal(signal.SIGKILL)
                 break
             self._reap()
+            if time.monotonic() >= self._patience:
+                break
         self._sweep()
         if self._ended is not None:
             status, memory = self._ended
             self._tell(f"{status} {memory}\n")
+        else:
+            with suppress(OSError):
+                os.write(2, STUCK.format(self._worker).encode())
 
     def _obey(self) -> bool:
         """Do what the owner says; tell whether it is still there."""
@@ -116,8 +133,11 @@ class Supervisor:
             if word == ord("S"):
                 with suppress(ProcessLookupError):
                     os.kill(self._worker, STACKS)
+            elif word == ord("T"):
+                self._signal(signal.SIGTERM)
             else:
-                self._signal(signal.SIGTERM if word == ord("T") else signal.SIGKILL)
+                self._signal(signal.SIGKILL)
+                self._patience = min(self._patience, time.monotonic() + PATIENCE)
         return bool(words)
 
     def _tell(self, line: str) -> None:

@@ -34,6 +34,7 @@ from letstune.arguments import (
     choose_observers,
     choose_sampler,
     choose_store,
+    crowded,
     describe_dataset,
     differences,
     elsewhere,
@@ -61,6 +62,7 @@ from letstune.errors import (
 from letstune.executors import Executor, LocalJob
 from letstune.journal import Journal, Pickle, create, now
 from letstune.locks import JournalLock
+from letstune.machine import own_threads
 from letstune.observers import Audience, Observer
 from letstune.params import RecordedParams, Space
 from letstune.plugins import check_allowed, supplier
@@ -206,10 +208,12 @@ def tune(
         dataset=describe_dataset(dataset, kept_dataset is not None),
         **carried_out,
     )
+    cluster = elsewhere(workers)
+    if cluster is None:
+        plan = replace(plan, threads=own_threads(how_many_workers(plan), os.environ))
     if lag is not None:
         plan = replace(plan, lag=at_least(0, "lag", lag))
     elif plan.adaptive:
-        cluster = elsewhere(workers)
         count = how_many_elsewhere(cluster) if cluster else how_many_workers(plan)
         plan = replace(plan, lag=default_lag(max(1, count), plan.cohort_sizes[-1], plan.n_trials))
     if isinstance(sampler, Sampler):
@@ -233,6 +237,7 @@ def tune(
                 plan,
                 seed=recorded.seed if seed is None else plan.seed,
                 lag=recorded.lag if lag is None else plan.lag,
+                threads=recorded.threads,
                 **({name: getattr(recorded, name) for name in CARRIED_OUT} | carried_out),
             )
             if exists:
@@ -412,8 +417,9 @@ def _run(
         used, at = plan, elsewhere(plan.workers if workers is None else workers)
     executor = _make_executor(trainer, dataset, store, used, path, token, at)
     shown = Progress(state, show=progress is not False)
-    if note:
-        shown.tell(note)
+    for line in (note, "" if at or state.finished else crowded(plan)):
+        if line:
+            shown.tell(line)
     runner = Runner(
         state=state,
         journal=journal,

@@ -14,7 +14,7 @@ QUERIES = {
     "FROM failures",
     "deletions": "SELECT trial, epoch, why FROM deletions",
     "plan": "SELECT fact, value FROM plan "
-    "WHERE fact NOT IN ('store', 'versions', 'workers', 'gpus')",
+    "WHERE fact NOT IN ('store', 'versions', 'workers', 'executor', 'gpus', 'threads')",
     "pickles": "SELECT name, json_extract(about, '$.type') FROM pickles",
 }
 

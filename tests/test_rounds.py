@@ -24,10 +24,12 @@ from letstune.records import (
     TrialFailed,
     TrialProposed,
     TrialStopped,
+    WorkerDied,
     rank_key,
 )
 from letstune.rounds import (
     default_lag,
+    doomed,
     next_proposal,
     next_tasks,
     on_podium,
@@ -72,10 +74,21 @@ def random_world(seed: int, trouble: float) -> World:
 
 
 class Run:
-    """A run of a plan in a world, by any number of workers whose results come in any order."""
+    """A run of a plan in a world, by any number of workers whose results come in any order.
 
-    def __init__(self, plan: Plan, world: World, workers: int, order: random.Random) -> None:
+    Workers die with a chance of ``deadly``, in an epoch or between two.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        world: World,
+        workers: int,
+        order: random.Random,
+        deadly: float = 0.0,
+    ) -> None:
         self.plan, self.state = plan, State(plan)
+        self.order, self.deadly = order, deadly
         self.events: list[Event] = []
         self.sights: dict[int, list[tuple[int, int, str]]] = {}
         self.due: dict[tuple[int, int], str] = {}
@@ -105,6 +118,10 @@ class Run:
         return tasks
 
     def step(self, number: int, running: dict[int, Any], world: World) -> None:
+        if self.order.random() < self.deadly:
+            del running[number]
+            self.die(number)
+            return
         task, epoch = running[number], self.state.trials[number].epochs
         outcome = world(number, epoch)
         if outcome == "fail":
@@ -125,6 +142,17 @@ class Run:
             self.due[deletion.trial, deletion.epoch] = deletion.why
             self.apply(deletion)
         self.state.changed.clear()
+        if number not in running and self.order.random() < self.deadly:
+            self.die(number)
+
+    def die(self, number: int) -> None:
+        """Lose a worker, and record that as the runner does."""
+        epochs = self.state.trials[number].epochs
+        death = WorkerDied(number, epochs, "a", -9, None, "", "")
+        if self.state.counts(death):
+            self.apply(death)
+        for failed in doomed(self.plan, self.state):
+            self.apply(failed)
 
     def apply(self, event: Event) -> None:
         self.events.append(event)
@@ -201,11 +229,23 @@ def test_what_is_trained_is_what_the_definition_says(plan: Plan, world: World) -
     assert Run(plan, world, 1, random.Random(0)).trained == by_hand(plan, world)
 
 
-@given(plans, worlds, st.integers(1, 5), st.randoms(use_true_random=False))
+@given(
+    plans,
+    worlds,
+    st.integers(1, 5),
+    st.randoms(use_true_random=False),
+    st.sampled_from([0.0, 0.3]),
+    st.integers(1, 3),
+)
 def test_replaying_a_journal_gives_the_state_that_the_run_had(
-    plan: Plan, world: World, workers: int, order: random.Random
+    plan: Plan,
+    world: World,
+    workers: int,
+    order: random.Random,
+    deadly: float,
+    max_deaths: int,
 ) -> None:
-    run = Run(plan, world, workers, order)
+    run = Run(replace(plan, max_deaths=max_deaths), world, workers, order, deadly)
     for stop in range(0, len(run.events) + 1, max(1, len(run.events) // 5)):
         events = run.events[:stop]
         live, replayed = State(plan), State(plan)
@@ -224,6 +264,7 @@ def test_replaying_a_journal_gives_the_state_that_the_run_had(
                 for e in epochs
                 if e.checkpoint and (e.trial, e.epoch) not in deleted
             ],
+            [e for e in events if isinstance(e, WorkerDied)],
         )
         assert summary(replayed) == summary(live)
         assert next_proposal(plan, replayed) == next_proposal(plan, live)
@@ -237,7 +278,33 @@ def summary(state: State) -> list[Any]:
         for t in state.trials
     ]
     counts = (state.unsettled, state.total_epochs, state.podium, state.frontier, state.leader[0])
-    return [*trials, counts]
+    return [*trials, counts, state.deaths]
+
+
+def test_a_death_after_the_last_epoch_is_not_laid_to_the_trial() -> None:
+    plan = make_plan(n_trials=4, rounds=Rounds([1, 1], keep=0.5), max_deaths=1)
+    state = State(plan)
+    for trial in range(4):
+        state.apply(TrialProposed(trial, "{}", "random"))
+    deaths = [WorkerDied(trial, 1, "a", -9, None, "", "") for trial in range(4)]
+    for trial in (0, 1):
+        state.apply(EpochFinished(trial, 0, -trial, {}, "", 1.0))
+        assert state.trials[trial].waiting
+    state.apply(EpochFinished(2, 0, -2.0, {}, "", 1.0))  # now 0 is certain to advance, 2 is out
+    assert (state.trials[0].round, state.trials[2].settled) == (1, True)
+    assert list(map(state.counts, deaths)) == [True, False, False, False]
+    for death in deaths:
+        state.apply(death)
+    assert [failure.trial for failure in doomed(plan, state)] == [0]
+
+
+def test_a_trial_that_has_come_to_its_end_does_not_fail_any_more() -> None:
+    state = State(make_plan(n_trials=2, rounds=Rounds([1])))
+    for trial in (0, 1):
+        state.apply(TrialProposed(trial, "{}", "random"))
+        state.apply(EpochFinished(trial, 0, trial, {}, "", 1.0))
+    with pytest.raises(IllegalEventError, match="Trial 1 has come to its end"):
+        state.apply(TrialFailed(1, 1, "worker died", "It died.", ""))
 
 
 @given(plans, worlds, st.integers(0, 20), st.integers(0, 3))

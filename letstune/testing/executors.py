@@ -6,6 +6,7 @@ import multiprocessing
 import threading
 import time
 from collections import defaultdict
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -76,6 +77,16 @@ class Slow(Steady):
     def train_epoch(self, epoch: int) -> dict[str, float]:
         """Climb slowly."""
         time.sleep(0.005)
+        return super().train_epoch(epoch)
+
+
+class Counted(Steady):
+    """Leaves a dot in a file, the dataset, for each epoch that begins."""
+
+    def train_epoch(self, epoch: int) -> dict[str, float]:
+        """Leave a dot, and climb."""
+        with Path(self.witness).open("a") as file:
+            file.write(".")
         return super().train_epoch(epoch)
 
 
@@ -247,6 +258,26 @@ class ExecutorSuite:
             assert executor.slots >= 1
             tasks = [_task(trial) for trial in range(executor.slots)]
             assert set(map(_trial, _drained(executor, tasks))) == set(range(len(tasks)))
+        finally:
+            executor.close()
+
+    def test_an_epoch_begins_when_the_one_before_is_recorded(
+        self, make_executor: MakeExecutor, job_store: Store, scratch: Path
+    ) -> None:
+        """Before `recorded` is called, no further epoch of a task is trained."""
+        witness = scratch / "epochs"
+        job = replace(_job(Counted, job_store), dataset=str(witness))
+        executor = Watched(make_executor(job))
+        try:
+            executor.start(_task(0))
+            for epochs in (1, 2, 3):
+                while len(executor.seen["a0"]) < epochs:
+                    executor.deliveries()
+                executor.deliveries()  # nothing, for about a second, or the next one
+                assert len(executor.seen["a0"]) == epochs
+                assert witness.read_text() == epochs * "."
+                executor.recorded()
+            assert _drained(executor, []) == [TaskEnded(0)]
         finally:
             executor.close()
 

@@ -171,6 +171,7 @@ class ShuffledExecutor(Executor):
         self._idle = [job.worker() for _ in range(slots)]
         self._workers = list(self._idle)
         self._running: dict[int, tuple[Task, Worker, Iterator[Outcome]]] = {}
+        self._waiting: set[int] = set()  # for what they have delivered to be recorded
         self._random = Random(seed)
         self._left = crash_after
         self._stopped = False
@@ -186,8 +187,13 @@ class ShuffledExecutor(Executor):
             self._left -= 1
             if self._left < 0:
                 raise CrashError
-        number = self._random.randint(1, len(self._running))
-        return [self._next(trial) for trial in self._random.sample(sorted(self._running), number)]
+        ready = sorted(self._running.keys() - self._waiting)
+        number = self._random.randint(1, len(ready)) if ready else 0
+        return [self._next(trial) for trial in self._random.sample(ready, number)]
+
+    def recorded(self) -> None:
+        """Let all get on; see `Executor.recorded`."""
+        self._waiting.clear()
 
     def _next(self, trial: int) -> Delivery:
         task, worker, outcomes = self._running[trial]
@@ -196,11 +202,14 @@ class ShuffledExecutor(Executor):
         if isinstance(events[-1], TaskEnded):
             del self._running[trial]
             self._idle.append(worker)
+        else:
+            self._waiting.add(trial)
         return Delivery(trial, task.attempt, events, error)
 
     def cancel(self, trial: int) -> None:
         """Give a task up."""
         _, worker, _ = self._running.pop(trial)
+        self._waiting.discard(trial)
         self._idle.append(worker)
 
     def stop(self) -> None:

@@ -1,7 +1,8 @@
 """Runs whose training takes no time: what the process that owns a run can carry.
 
 The runner, the journal and the state are the product's own, on a real disk. Only the workers are
-made up: whenever they are asked, each has finished one more epoch.
+made up: as those of letstune, each waits until its epoch is recorded; then it has finished another
+one at once.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 
 from letstune import Params, Rounds, journal, rand
 from letstune.executors import Delivery, Executor
+from letstune.observers import Audience
 from letstune.records import EpochFinished, Event, Plan, Task, TaskEnded
 from letstune.runner import Runner
 from letstune.samplers import RandomSampler
@@ -31,51 +33,50 @@ class OneParam(Params):
 
 
 class Prompt(Executor):
-    """As many workers as there are slots; each has more epochs of its task done each time.
+    """As many workers as there are slots; each is done with what it does next in no time."""
 
-    Args:
-        slots: how many.
-        ahead: how many epochs a worker gets done while the owner records those before.
-    """
-
-    def __init__(self, slots: int, ahead: int) -> None:
+    def __init__(self, slots: int) -> None:
         self.slots = slots
-        self._ahead = ahead
-        self._tasks: dict[int, tuple[Task, int]] = {}
+        self._waiting: dict[int, tuple[Task, int]] = {}  # for their epochs to be recorded
+        self._ready: dict[int, tuple[Task, int]] = {}
         self._values = np.random.default_rng(0).normal(size=1 << 16).tolist()
 
     def start(self, task: Task) -> None:
-        self._tasks[task.trial] = (task, task.epochs)
+        self._ready[task.trial] = (task, task.epochs)
 
     def deliveries(self) -> list[Delivery]:
         delivered = []
-        for trial, (task, epoch) in list(self._tasks.items()):
-            last = min(epoch + self._ahead, int(task.limit))
-            events = [self._finished(trial, each) for each in range(epoch, last)]
-            if last < task.limit:
-                self._tasks[trial] = (task, last)
-            else:
-                del self._tasks[trial]
-                events.append(TaskEnded(trial))
-            delivered.append(Delivery(trial, task.attempt, events))
+        ready, self._ready = self._ready, {}
+        for trial, (task, epoch) in ready.items():
+            event: Event | TaskEnded = TaskEnded(trial)
+            if epoch < task.limit:
+                value = self._values[hash((trial, epoch)) & 0xFFFF]
+                event = EpochFinished(trial, epoch, value, {"m": value}, STAMP, 1e-3)
+                self._waiting[trial] = (task, epoch + 1)
+            delivered.append(Delivery(trial, task.attempt, [event]))
         return delivered
 
-    def _finished(self, trial: int, epoch: int) -> Event | TaskEnded:
-        value = self._values[hash((trial, epoch)) & 0xFFFF]
-        return EpochFinished(trial, epoch, value, {"m": value}, STAMP, 1e-3)
+    def recorded(self) -> None:
+        self._ready |= self._waiting
+        self._waiting.clear()
+
+    def cancel(self, trial: int) -> None:
+        self._waiting.pop(trial, None)
+        self._ready.pop(trial, None)
 
     def stop(self) -> None:
-        self._tasks.clear()
+        raise NotImplementedError("nobody interrupts a benchmark gently")
 
     def close(self) -> None:
-        self._tasks.clear()
+        self._waiting.clear()
+        self._ready.clear()
 
 
 STAMP = "2026-01-01T00:00:00.000000+00:00"
 
 
 class Meter:
-    """An observer that notes wall time, CPU time and memory every ``step`` epochs."""
+    """A display that notes wall time, CPU time and memory every ``step`` epochs."""
 
     def __init__(self, step: int) -> None:
         self.marks = [self.now(0)]
@@ -100,9 +101,7 @@ class Meter:
         raise RuntimeError(line)
 
 
-def measure(
-    folder: Path, workers: int, ahead: int, epochs: int, lengths: Sequence[int]
-) -> dict[str, float]:
+def measure(folder: Path, workers: int, epochs: int, lengths: Sequence[int]) -> dict[str, float]:
     """Run about so many epochs, cohort after cohort, so that the work is the same all the time.
 
     Returns how many epochs a second were recorded, proposals and all, and what they cost in the
@@ -129,14 +128,15 @@ def measure(
     journal.create(path, plan.to_facts(), [])
     opened = journal.Journal(path, write=True)
     meter = Meter(max(1, n_trials * trained // 16 // 20))
+    state = State(plan)
     runner = Runner(
-        state=State(plan),
+        state=state,
         journal=opened,
         space=OneParam.space(),
         sampler=RandomSampler(),
         store=DirectoryStore(folder / "checkpoints"),
-        executor=Prompt(workers, ahead),
-        observer=meter,
+        executor=Prompt(workers),
+        audience=Audience(meter, (), state),
         token="simulated",
     )
     began = meter.now(0)
@@ -148,6 +148,8 @@ def measure(
     db.close()
     if recorded != ended["epochs"]:
         raise RuntimeError(f"{recorded} epochs are recorded, of {ended['epochs']}")
+    if len(meter.marks) < 10:
+        raise RuntimeError(f"there are {len(meter.marks)} marks only")
     seconds = ended["wall"] - began["wall"]
     return {"per s": recorded / seconds, "trials": n_trials, "epochs": recorded} | flatness(
         meter.marks
@@ -161,7 +163,7 @@ def flatness(marks: list[dict[str, float]]) -> dict[str, float]:
         a, b = marks[first], marks[last]
         return (b["cpu"] - a["cpu"]) / (b["epochs"] - a["epochs"]) * 1e6
 
-    tenth = (len(marks) - 1) // 10
+    tenth = max(1, (len(marks) - 1) // 10)
     return {
         "first": cost(0, tenth),
         "last": cost(-1 - tenth, -1),

@@ -62,9 +62,9 @@ def tuned(workers: int, epochs: int, folder: Path) -> float:
     return time.perf_counter() - began
 
 
-def speedups(quick: bool) -> None:
+def speedups(scale: int) -> None:
     """Print the speed-up from one worker to one a core, of letstune and of a bare pool."""
-    cores, epochs, repeats = usable_cores(), 200 if quick else 800, 3 if quick else 5
+    cores, epochs, repeats = usable_cores(), max(8, 800 // scale), 5 if scale == 1 else 3
     found: dict[str, list[float]] = {"letstune": [], "a bare pool": []}
     for _ in range(repeats):
         found["letstune"].append(tuned(1, epochs, Path()) / tuned(cores, epochs, Path()))

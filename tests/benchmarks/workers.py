@@ -1,8 +1,8 @@
 """How many workers letstune can keep busy, and what its owner can carry.
 
-Run it with ``python tests/benchmarks/workers.py``; ``--quick`` takes a minute, ``--only`` runs one
-part. The utilisation is simulated on a virtual clock, so it is the same on every machine; what the
-owner can carry is measured, on this machine's disk.
+Run it with ``python tests/benchmarks/workers.py``; ``--quick`` takes a few minutes, ``--tiny`` only
+shows that it runs, ``--only`` runs one part. The utilisation is simulated on a virtual clock, so it
+is the same on every machine; what the owner can carry is measured, on this machine's disk.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ from speedup import speedups
 from letstune import Rounds
 from letstune.rounds import default_lag
 
+QUICK, TINY = 10, 1_000
+"""How much less is done then, about."""
+
 ROUNDS = Rounds([3, 9, 36], keep=0.25)
-N_TRIALS = 2_048
 KINDS = {
     "v": "ASHA",
     "i": "one cohort, synchronous rounds",
@@ -42,17 +44,22 @@ def simulate(kind: str, workers: int, world: World, lag: int = 0) -> Outcome:
     if kind == "v":
         return asha(ROUNDS, workers, world)
     cohort = 16 if kind in ("iii", "iv") else None
-    plan = make_plan(N_TRIALS, cohort, lag if kind == "iv" else None, ROUNDS)
+    plan = make_plan(len(world.times), cohort, lag if kind == "iv" else None, ROUNDS)
     return letstune(plan, workers, world, synchronous=kind == "i")
 
 
-def simulate_all(workers: int, seed: int, slow: str) -> dict[str, Outcome]:
+def trials(scale: int) -> int:
+    """Return how many trials are simulated."""
+    return 64 if scale >= TINY else 2_048
+
+
+def simulate_all(workers: int, seed: int, slow: str, n_trials: int) -> dict[str, Outcome]:
     """Simulate all kinds of runs in one world."""
-    world = World.make(seed, N_TRIALS, ROUNDS, slow)
+    world = World.make(seed, n_trials, ROUNDS, slow)
     return {kind: simulate(kind, workers, world, default_lag(workers)) for kind in KINDS}
 
 
-def utilisation(quick: bool) -> None:
+def utilisation(scale: int) -> None:
     """Print how busy workers are, and how long it takes, beside ASHA.
 
     All begin the same 2,048 trials. ASHA trains some 5% more epochs, of trials that are promoted
@@ -62,17 +69,20 @@ def utilisation(quick: bool) -> None:
     With a worker for each trial, at the end, no order of tasks can make it any faster: what is
     slower than ASHA then is the price of an outcome that does not depend on timing.
     """
-    seeds = 2 if quick else 10
+    seeds, n_trials = 10 if scale == 1 else 2, trials(scale)
     with ProcessPoolExecutor() as pool:
-        for slow, workers in product(("trials", "epochs"), (2, 4, 8, 64, 512, N_TRIALS)):
+        for slow, workers in product(("trials", "epochs"), (2, 4, 8, 64, 512, n_trials)):
             if workers == 2:
-                print(f"\n{N_TRIALS:,} trials, {seeds} worlds; 2% of {slow} take ten times")
+                print(f"\n{n_trials:,} trials, {seeds} worlds; 2% of {slow} take ten times")
                 print(f"{'workers':>7}  {'':38} {'busy':>5} {'makespan':>9} / ASHA  epochs")
-            found = list(pool.map(simulate_all, repeat(workers, seeds), range(seeds), repeat(slow)))
-            show(workers, found)
+            seen = pool.map(
+                *(simulate_all, repeat(workers, seeds)),
+                *(range(seeds), repeat(slow), repeat(n_trials)),
+            )
+            show(workers, n_trials, list(seen))
 
 
-def show(workers: int, found: Sequence[dict[str, Outcome]]) -> None:
+def show(workers: int, n_trials: int, found: Sequence[dict[str, Outcome]]) -> None:
     """Print a row for each kind of run, with its goal."""
     reference = mean(each["v"].makespan for each in found)
     for kind, name in KINDS.items():
@@ -80,7 +90,7 @@ def show(workers: int, found: Sequence[dict[str, Outcome]]) -> None:
             mean(column) for column in zip(*(each[kind] for each in found), strict=True)
         )
         goal = ""
-        if kind in ("ii", "iii") and workers < N_TRIALS:
+        if kind in ("ii", "iii") and workers < n_trials:
             goal = "at most 1.05: " + ("met" if makespan <= 1.05 * reference else "MISSED")
         elif kind == "iv" and workers <= 8:
             goal = "busy at least 0.9: " + ("met" if busy >= 0.9 else "MISSED")
@@ -92,14 +102,14 @@ def show(workers: int, found: Sequence[dict[str, Outcome]]) -> None:
         )
 
 
-def smallest_lag(workers: int, seeds: int) -> tuple[int, float, float]:
+def smallest_lag(workers: int, seeds: int, n_trials: int) -> tuple[int, float, float]:
     """Return the smallest lag that keeps workers busy enough, how busy, and how busy they can be.
 
     Enough is 0.9 of the time, or, where not even a sampler that ignores history gives that, 0.9
     of what that gives: of many workers, most have nothing to do while the last slow trial is
     trained.
     """
-    worlds = [World.make(seed, N_TRIALS, ROUNDS) for seed in range(seeds)]
+    worlds = [World.make(seed, n_trials, ROUNDS) for seed in range(seeds)]
     most = mean(simulate("iii", workers, world).busy for world in worlds)
     enough = 0.9 if most >= 0.9 else 0.9 * most
 
@@ -116,15 +126,16 @@ def smallest_lag(workers: int, seeds: int) -> tuple[int, float, float]:
     return high, busy(high), most
 
 
-def lags(quick: bool) -> None:
+def lags(scale: int) -> None:
     """Print the smallest lags that keep workers busy, and letstune's default."""
-    counts = (2, 3, 4, 6, 8) if quick else (2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32, 64)
-    seeds = 2 if quick else 16
+    counts = (2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32, 64) if scale == 1 else (2, 3, 4, 6, 8)
+    seeds = 16 if scale == 1 else 2
     print(f"\nCohorts of 16, a sampler that learns, {seeds} worlds; 2% of trials take ten times")
     print(f"{'workers':>7} {'smallest lag':>12} {'busy':>6} {'at most':>8} {'default_lag':>11}")
     with ProcessPoolExecutor() as pool:
         for workers, (lag, busy, most) in zip(
-            counts, pool.map(smallest_lag, counts, repeat(seeds)), strict=True
+            *(counts, pool.map(smallest_lag, counts, repeat(seeds), repeat(trials(scale)))),
+            strict=True,
         ):
             print(
                 f"{workers:7} {lag:12} {busy:6.3f} {most:8.3f} {default_lag(workers):11}",
@@ -140,35 +151,33 @@ def measured(*what: object) -> dict[str, float]:
     return dict(json.loads(done.stdout))
 
 
-def owners(quick: bool) -> None:
+def owners(scale: int) -> None:
     """Print how many epochs a second the owner records, beside what SQLite can on this disk.
 
-    Each worker has one more epoch done whenever the owner is through with the ones before: then
-    that many are in a transaction. With few workers the disk's syncs are the limit; workers that
-    do not wait for the owner are some epochs ahead by then. Memory grows with trials, by 600 bytes
-    each, so the last run has few, long ones.
+    A worker waits until its epoch is recorded, and then has the next one done at once: so there
+    are as many epochs in a transaction as there are workers. Of few workers, the disk's syncs are
+    the limit, for letstune as for bare sqlite3; ten of them would have to train more than 500
+    epochs a second each to come near it. Memory grows with trials, by 600 bytes each, so the last
+    run has few, long ones.
     """
-    scale = 10 if quick else 1
     print(
-        f"\n{'':22} {'':18} {'epochs per s':>21}  {'CPU µs per epoch':>16}  {'MB':>11}\n"
-        f"{'workers, epochs ahead':22} {'trials':>7} {'epochs':>10} {'letstune':>8} "
+        f"\n{'':7} {'':18} {'epochs per s':>21}  {'CPU µs per epoch':>16}  {'MB':>11}\n"
+        f"{'workers':7} {'trials':>7} {'epochs':>10} {'letstune':>8} "
         f"{'bare sqlite3':>12}   1st, last tenth   1st, last"
     )
     short, long = list(ROUNDS.lengths), [30, 90, 360]
-    for workers, ahead, epochs, lengths in (
-        (10, 1, 60_000, short),
-        (10, 9, 200_000, short),
-        (100, 1, 200_000, short),
-        (1_000, 1, 200_000, short),
-        (1_000, 1, 1_000_000, short),
-        (100, 1, 1_000_000, long),
+    for workers, epochs, lengths in (
+        (10, 200_000, short),
+        (100, 200_000, short),
+        (1_000, 200_000, short),
+        (1_000, 1_000_000, short),
+        (100, 1_000_000, long),
     ):
-        batch = workers * ahead
-        limit = measured("bare", batch, max(5, 100_000 // batch // scale) * batch)
-        read = measured("measure", workers, ahead, epochs // scale, lengths)
+        limit = measured("bare", workers, max(5, 100_000 // workers // scale) * workers)
+        read = measured("measure", workers, epochs // scale, lengths)
         goal = "met" if read["per s"] >= 5_000 else "MISSED"
         print(
-            f"{workers:7,} {ahead:14} {read['trials']:7,} {read['epochs']:10,} "
+            f"{workers:7,} {read['trials']:7,} {read['epochs']:10,} "
             f"{read['per s']:8,.0f} {limit['per s']:12,.0f}  {read['first']:8.1f} "
             f"{read['last']:7.1f}  {read['MB first']:5.0f} {read['MB last']:5.0f}"
             f"  at least 5,000: {goal}",
@@ -180,10 +189,11 @@ PARTS = {"speedup": speedups, "utilisation": utilisation, "lag": lags, "owner": 
 
 
 @click.command(help=__doc__)
-@click.option("--quick", is_flag=True, help="Less of everything.")
+@click.option("--quick", "scale", flag_value=QUICK, help="Less of everything.", type=int)
+@click.option("--tiny", "scale", flag_value=TINY, help="Next to nothing.", type=int)
 @click.option("--only", type=click.Choice(list(PARTS)), help="One part.")
 @click.option("--measure", hidden=True)
-def main(quick: bool, only: str | None, measure: str | None) -> None:
+def main(scale: int | None, only: str | None, measure: str | None) -> None:
     """Run all parts, or one."""
     if measure:
         folder, what, *rest = json.loads(measure)
@@ -192,7 +202,7 @@ def main(quick: bool, only: str | None, measure: str | None) -> None:
         return
     for name, part in PARTS.items():
         if only in (None, name):
-            part(quick)
+            part(scale or 1)
 
 
 if __name__ == "__main__":
