@@ -196,12 +196,15 @@ class Bench:
         until = time.monotonic() + GRACE
         for slot in self._slots:
             slot.hang_up()
+        for slot in self._slots:  # all at a time: if one cannot be killed, others may be like it
+            slot.end(max(0.0, until - time.monotonic()))
         for slot in self._slots:
-            slot.close(max(0.0, until - time.monotonic()))
-        killed = [token for slot in self._slots for token in slot.killed]
-        with self._file as file:
-            if killed:
-                job = Job.read(file.fileno())
-                replace(job, dataset=replace(job.dataset, data=b"")).sweep(killed)
+            slot.close(0.0)
         self._bell.close()
         self._ring.close()
+        killed = [token for slot in self._slots for token in slot.killed]
+        dropped = [uri for slot in self._slots for uri in slot.dropped]
+        with self._file as file:
+            if killed or dropped:
+                job = Job.read(file.fileno())
+                replace(job, dataset=replace(job.dataset, data=b"")).sweep(killed, dropped)

@@ -6,12 +6,14 @@ What happens goes into a queue, for the owner's own thread.
 from __future__ import annotations
 
 import asyncio
+import math
 import pickle
 import platform
 import queue
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import Context
 from dataclasses import dataclass, field
 from typing import IO, Any, Final, NamedTuple, TypeVar
 
@@ -19,10 +21,12 @@ from distributed import Actor, Client, Future, wait
 
 from letstune.errors import CheckpointError, LetstuneError, PickleError, WorkerError
 from letstune.jobs import Job
+from letstune.records import EpochFinished
 from letstune.slots import GRACE
 from letstune.stores import Store
+from letstune_dask.bench import LEASE
 from letstune_dask.check import put_probe, read_probe, store_of
-from letstune_dask.messages import Command, Item
+from letstune_dask.messages import Came, Command, Item
 from letstune_dask.site import Site, occupy
 
 LOOK: Final = 1.0
@@ -35,7 +39,13 @@ CHUNK: Final = 8 * 2**20
 """The job is sent in parts of so many bytes: the scheduler passes them on, and is shared."""
 
 TRIES: Final = 3
-"""So many times a Dask worker may lose its actor without having left, before it is left alone."""
+"""So many times in a row, without an epoch in-between, a Dask worker may lose its actor."""
+
+REST: Final = 60.0
+"""How long it is left alone after each further time, in seconds: a link may stay cut for long."""
+
+ENDING: Final = 4 * GRACE
+"""How long ending all training may take, in seconds; longer than it may take on a Dask worker."""
 
 T = TypeVar("T")
 
@@ -105,7 +115,8 @@ class Member:
 
     def tell(self, command: Command) -> None:
         """Have a command sent, after all those before it."""
-        self.loop.call_soon_threadsafe(self._write, command)
+        with suppress(RuntimeError):  # the client was closed; see `Cluster.alive`
+            self.loop.call_soon_threadsafe(self._write, command)
 
     def _write(self, command: Command) -> None:
         self.commands.append(command)
@@ -136,7 +147,8 @@ class Cluster:
         self._members: dict[str, Member] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._watching: asyncio.Task[None] | None = None
-        self._refused: set[str] = set()
+        # Until when Dask workers that are in the cluster are left alone
+        self._resting: dict[str, float] = {}
         self._failures: dict[str, int] = {}
         self._scheduler = ""
         self._probes = 0
@@ -165,15 +177,26 @@ class Cluster:
             beginning.cancel()
             raise
 
+    @property
+    def alive(self) -> bool:
+        """Whether the client's event loop runs: not so once the user has closed the client."""
+        return self._loop.is_running()
+
     def end(self) -> None:
-        """End all training, as far as the workers can still be reached."""
+        """End all training, as far as the workers can still be reached.
+
+        If they cannot, Dask lets go of the actors, and they close.
+        """
         try:
-            self._call(self._end()).result()
+            if self.alive:
+                with suppress(Exception):  # of whatever class: the run has an error of its own
+                    self._call(self._end()).result(ENDING)
         finally:
             self._storing.shutdown()
 
     def _call(self, work: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
+        # Not in the caller's context: with its `dask.annotate`, actors might never be made.
+        return Context().run(asyncio.run_coroutine_threadsafe, work, self._loop)
 
     # In the event loop
 
@@ -222,13 +245,7 @@ class Cluster:
         if self._client.status != "running" or self._client.scheduler is None:
             raise OSError("the connection to it was closed")
         found = await asyncio.wait_for(self._client.scheduler.identity(), PATIENCE)
-        wanted = self._how.resources
-        workers = {
-            address: about
-            for address, about in found["workers"].items()
-            if all(about["resources"].get(name, 0) >= count for name, count in wanted.items())
-        }
-        return found["id"], workers
+        return found["id"], usable(found, self._how.resources)
 
     async def _watch(self) -> None:
         lost_at = None
@@ -249,16 +266,35 @@ class Cluster:
                 return
             for address in self._members.keys() - workers.keys():
                 self._members.pop(address).gone.set()
-            self._refused &= workers.keys()
+            for address in self._resting.keys() - workers.keys():
+                del self._resting[address]
             for address, about in workers.items():
-                known = address in self._members or address in self._refused
+                resting = self._loop.time() < self._resting.get(address, 0.0)
+                known = address in self._members or resting
                 if not known and about["status"] == "running":
                     member = self._members[address] = Member(address, self._loop)
                     self._spawn(self._serve(member))
 
     async def _serve(self, member: Member) -> None:
         """See to a worker until it goes."""
-        why = "it has left the cluster"
+        try:
+            why = await self._see_to(member)
+            if member.joined:
+                self.news.put(Left(member, why))
+            # If it was the link, the worker would go on to train for nobody, and keep the thread
+            # and the resources that the next actor needs. (Dask lets go of an actor only once
+            # what its calls have left here is collected as garbage.)
+            with suppress(Exception):  # of whatever class: it is gone, or has closed by itself
+                if member.admitted:
+                    await self._insist(member, "close", hope=LEASE)
+            self._count_failure(member, why)
+        finally:
+            self._release(member)
+            if self._members.get(member.address) is member:
+                del self._members[member.address]
+
+    async def _see_to(self, member: Member) -> str:
+        """Have a worker train, and return why it does not do so any more."""
         try:
             if not member.admitted:
                 await self._admit(member)
@@ -270,20 +306,30 @@ class Cluster:
             pass
         except LetstuneError as error:
             if not member.joined:
-                self._refused.add(member.address)
+                self._resting[member.address] = math.inf
                 self.news.put(Refused(error))
-            why = str(error)
+            return str(error)
         except Exception as error:  # noqa: BLE001 (of whatever class: the actor is gone)
-            why = f"{type(error).__name__}: {error}"
-        finally:
-            self._release(member)
-            if self._members.get(member.address) is member:
-                del self._members[member.address]
-        failures = self._failures[member.address] = self._failures.get(member.address, 0) + 1
-        if failures >= TRIES:  # addresses are not used again, but for a worker that stays
-            self._refused.add(member.address)
-        if member.joined:
-            self.news.put(Left(member, why))
+            return f"{type(error).__name__}: {error}"
+        return "it has left the cluster" if member.gone.is_set() else "it cannot be reached"
+
+    def _count_failure(self, member: Member, why: str) -> None:
+        address = member.address
+        if member.gone.is_set():  # a Dask worker that comes to this address later is another one
+            self._failures.pop(address, None)
+            return
+        if self._resting.get(address) == math.inf:  # that is told already
+            return
+        failures = self._failures[address] = self._failures.get(address, 0) + 1
+        if failures >= TRIES:
+            self._resting[address] = self._loop.time() + REST
+        if failures == TRIES:
+            error = WorkerError(
+                f"The Dask worker {address} was lost {TRIES} times, without an epoch in-between "
+                f"and without leaving the cluster; the last time: {why}. Restart it, or mend the "
+                f"link to it: it is tried again every {REST:g} s."
+            )
+            self.news.put(Refused(error))
 
     # Admission
 
@@ -437,15 +483,19 @@ class Cluster:
         while True:
             items: list[Item] = pickle.loads(await self._insist(member, "hear", heard, LOOK))
             heard += len(items)
+            if any(map(_has_epoch, items)):
+                self._failures.pop(member.address, None)
             if items:
                 self.news.put(Heard(member, items))
 
-    async def _insist(self, member: Member, method: str, *arguments: Any) -> Any:
+    async def _insist(
+        self, member: Member, method: str, *arguments: Any, hope: float = PATIENCE
+    ) -> Any:
         """Call a method that may be called again if a call got lost, for as long as there is hope.
 
         A link that is cut for a moment loses no work then.
         """
-        until = self._loop.time() + PATIENCE
+        until = self._loop.time() + hope
         while True:
             try:
                 return await asyncio.wait_for(self._calling(member, method, *arguments), PATIENCE)
@@ -480,6 +530,25 @@ class Cluster:
         finally:
             done.cancel()
             gone.cancel()
+
+
+def usable(identity: Mapping[str, Any], resources: Mapping[str, float]) -> dict[str, Any]:
+    """Return the workers that have these resources, by their addresses.
+
+    Args:
+        identity: what the scheduler says of itself.
+        resources: what each is to have.
+    """
+    workers: dict[str, Any] = identity["workers"]
+    return {
+        address: about
+        for address, about in workers.items()
+        if all(about["resources"].get(name, 0) >= count for name, count in resources.items())
+    }
+
+
+def _has_epoch(item: Item) -> bool:
+    return isinstance(item, Came) and any(isinstance(e, EpochFinished) for e in item.events)
 
 
 async def _awaited(work: Awaitable[T]) -> T:

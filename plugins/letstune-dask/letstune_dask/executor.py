@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from dask.base import get_annotations
 from distributed import Client
 
 from letstune.errors import Interrupted, PlanError, WorkerError
@@ -20,7 +21,18 @@ from letstune.jobs import Job
 from letstune.processes import unpack
 from letstune.progress import say
 from letstune.records import EpochFinished, Event, Task, TaskEnded, WorkerDied
-from letstune_dask.cluster import Cluster, Heard, How, Joined, Left, Lost, Member, News, Refused
+from letstune_dask.cluster import (
+    Cluster,
+    Heard,
+    How,
+    Joined,
+    Left,
+    Lost,
+    Member,
+    News,
+    Refused,
+    usable,
+)
 from letstune_dask.messages import Answer, Broke, Came, Cancel, Item, Start, Stop
 
 TICK: Final = 1.0
@@ -57,7 +69,7 @@ class DaskExecutor(Executor):
         slots_per_worker: how many trials each Dask worker trains at the same time, each in a
             process that loads the dataset.
         resources: what each Dask worker gives to the run, such as ``{"GPU": 1}``; those that have
-            less of it are not used.
+            less of it are not used. By default, those of ``dask.annotate(resources=...)``.
 
     Raises:
         PlanError: an argument is not what it must be.
@@ -77,10 +89,8 @@ class DaskExecutor(Executor):
         slots_per_worker: int = 1,
         resources: Mapping[str, float] | None = None,
     ) -> None:
-        _check_options(slots_per_worker, resources)
-        self._how = How(
-            token, slots_per_worker, dict(resources or {}), epoch_timeout, trial_timeout
-        )
+        needs = _check_options(slots_per_worker, resources)
+        self._how = How(token, slots_per_worker, needs, epoch_timeout, trial_timeout)
         self._places: dict[Member, _Place] = {}
         self._waiting: deque[Task] = deque()
         self._unanswered: list[tuple[Member, str]] = []
@@ -103,11 +113,19 @@ class DaskExecutor(Executor):
             raise
 
     @staticmethod
-    def count(address: Any) -> int:
-        """Return how many Dask workers there are now; see `Executor.count`."""
+    def count(
+        address: Any,
+        *,
+        slots_per_worker: int = 1,
+        resources: Mapping[str, float] | None = None,
+        **_others: Any,
+    ) -> int:
+        """Return how many slots there are now on Dask workers; see `Executor.count`."""
+        needs = _check_options(slots_per_worker, resources)
         client = _connect(address)
         try:
-            return len(client.nthreads())
+            identity = client.sync(client.scheduler.identity)
+            return max(1, len(usable(identity, needs)) * slots_per_worker)
         finally:
             if client is not address:
                 client.close()
@@ -148,6 +166,8 @@ class DaskExecutor(Executor):
         if self._raised is not None and not found:
             raise self._raised
         self._tell_of_waiting()
+        if not self._cluster.alive:
+            self._take(Lost("its client was closed"))
         until = time.monotonic() + TICK
         with suppress(queue.Empty):
             # All that has arrived, so that it is recorded together.
@@ -249,7 +269,8 @@ class DaskExecutor(Executor):
         finally:
             self._file.close()
             if self._ours:
-                self._client.close()
+                with suppress(Exception):  # as in `Cluster.end`
+                    self._client.close()
 
     def _tell_of_waiting(self) -> None:
         moment = time.monotonic()
@@ -289,7 +310,10 @@ def of_loss(
     return [WorkerDied(trial, epoch, attempt, -signal.SIGKILL, None, told, at), over]
 
 
-def _check_options(slots_per_worker: object, resources: object) -> None:
+def _check_options(slots_per_worker: object, resources: object) -> dict[str, float]:
+    """Return the resources, after both were found to be what they must be."""
+    if resources is None:
+        resources = get_annotations().get("resources")
     if not isinstance(slots_per_worker, int) or slots_per_worker < 1:
         raise PlanError(
             f"slots_per_worker={slots_per_worker!r}: expected a whole number, 1 or more."
@@ -302,6 +326,7 @@ def _check_options(slots_per_worker: object, resources: object) -> None:
         raise PlanError(
             f"resources={resources!r}: expected names with numbers, such as {{'GPU': 1}}."
         )
+    return dict(resources) if isinstance(resources, Mapping) else {}
 
 
 def _connect(address: Any) -> Client:

@@ -116,12 +116,12 @@ class LocalCluster:
         return "\n".join(f"{path}:\n{path.read_text()}" for path in self.folder.glob("*/log"))
 
 
-def wait_until(true: Any) -> None:
+def wait_until(true: Any, within: float = PATIENCE) -> None:
     """Wait until something is true."""
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + within
     while not true():
         if time.monotonic() > until:
-            raise TimeoutError(f"not true for {PATIENCE} s")
+            raise TimeoutError(f"not true for {within} s")
         time.sleep(0.02)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from conftest import wait_until
 from letstune_dask.bench import Bench
 from letstune_dask.executor import SPARED, of_loss
 from letstune_dask.messages import Answer, Came, Cancel, Item, Start, Stop
@@ -83,6 +86,31 @@ def test_a_bench_that_hears_nothing_of_its_owner_closes(
     bench.tell(0, [Start(task(0))])
     bench.join(60)
     assert bench.closed
+
+
+class Unswept(DirectoryStore):
+    """A directory that this process cannot tidy up."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self._owner = os.getpid()
+
+    def stage(self, name: str) -> Path:
+        if os.getpid() == self._owner:
+            raise RuntimeError("the store is gone")
+        return super().stage(name)
+
+
+def test_what_cannot_be_swept_keeps_nobody_from_closing(tmp_path: Path, capfd: Any) -> None:
+    dataset, store = (str(tmp_path / "loads"), 60.0), Unswept(tmp_path / "store")
+    job = Job.of(Walk(), dataset, store, journal=tmp_path / "run.db", seed=1)
+    made = Bench(job.spool(), secrets.token_hex(4), 1, None, None)
+    made.tell(0, [Start(task(0))])
+    wait_until(lambda: (tmp_path / "loads").exists())
+    made.close()
+    made.join(60)
+    assert made.closed  # its thread has raised nothing: that would be a warning
+    assert "the store is gone" in capfd.readouterr().err
 
 
 def test_a_loss_counts_only_if_it_happens_again_and_again() -> None:

@@ -5,22 +5,29 @@ from __future__ import annotations
 import importlib
 import os
 import secrets
+import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import dask
 import pytest
 from conftest import TESTS, LocalCluster, training, wait_until
 from letstune_dask import DaskExecutor
-from trainers import Here, Walk, facts, recorded_epochs
+from letstune_dask.bench import LEASE
+from letstune_dask.cluster import TRIES, Cluster
+from trainers import HangsOnce, Here, Walk, facts, recorded_epochs
 
 import letstune
 from letstune.errors import CheckpointError, Interrupted, PickleError, PlanError, WorkerError
 from letstune.jobs import Job
+from letstune.skips import skip_trial
 from letstune.stores import DirectoryStore
 
 TRIALS = 12
@@ -30,7 +37,8 @@ def tune(path: Path, seconds: float = 0.0, **options: Any) -> Any:
     """Tune without a word, with a seed."""
     given = {"rounds": [2, 4, 6], "seed": 3, "progress": False, **options}
     dataset = (str(path.with_suffix(".loads")), seconds)
-    return letstune.tune(Walk(), TRIALS, journal=path, dataset=dataset, **given)
+    trainer = given.pop("trainer", Walk())
+    return letstune.tune(trainer, TRIALS, journal=path, dataset=dataset, **given)
 
 
 def wanted(folder: Path) -> dict[str, list[str]]:
@@ -73,6 +81,19 @@ def test_a_client_is_as_good_as_an_address(
 
 def test_a_scheduler_file_is_as_good_as_an_address(cluster: LocalCluster, tmp_path: Path) -> None:
     assert DaskExecutor.count(f"dask://{cluster.scheduler_file}") == 3
+
+
+def test_slots_are_counted_where_the_resources_are(own_cluster: LocalCluster) -> None:
+    own_cluster.start_worker()
+    own_cluster.start_worker("--resources", "GPU=2")
+    own_cluster.wait_for(2)
+    address = own_cluster.address
+    assert DaskExecutor.count(address, slots_per_worker=3) == 6
+    assert DaskExecutor.count(address, slots_per_worker=3, resources={"GPU": 2}) == 3
+    assert DaskExecutor.count(address, resources={"GPU": 3}) == 1  # that is to come
+    assert DaskExecutor.count(address, epoch_timeout=1.0) == 2
+    with pytest.raises(PlanError, match="slots_per_worker=0: expected a whole number"):
+        DaskExecutor.count(address, slots_per_worker=0)
 
 
 def test_workers_die_and_join(own_cluster: LocalCluster, tmp_path: Path, capfd: Any) -> None:
@@ -165,6 +186,151 @@ def test_the_scheduler_is_restarted(own_cluster: LocalCluster, tmp_path: Path, c
     assert facts(path) == wanted(tmp_path)
 
 
+@pytest.mark.slow
+def test_a_cluster_with_all_sorts_of_trouble(own_cluster: LocalCluster, tmp_path: Path) -> None:
+    path = tmp_path / "run.db"
+    names = [own_cluster.start_worker(nanny=number == 2) for number in range(3)]
+    own_cluster.wait_for(3)
+
+    def kill_and_replace(name: str, after: int) -> None:
+        wait_until(lambda: recorded_epochs(path) >= after)
+        own_cluster.kill(name)
+        names.append(own_cluster.start_worker())
+
+    def first_trouble() -> None:
+        kill_and_replace(names[0], after=3)
+        kill_and_replace(names[2], after=8)
+        wait_until(lambda: recorded_epochs(path) >= 14)
+        own_cluster.kill_scheduler()
+
+    thread = meanwhile(first_trouble)
+    with pytest.raises(Interrupted):
+        tune(path, 0.2, workers=own_cluster.address)
+    thread.join()
+    epochs = len(wanted(tmp_path)["epochs"])
+    assert 14 <= recorded_epochs(path) < epochs - 6
+
+    own_cluster.start_scheduler()
+    names[:] = [own_cluster.start_worker() for _ in range(3)]
+    own_cluster.wait_for(3)
+    before = recorded_epochs(path)
+    thread = meanwhile(lambda: kill_and_replace(names[1], after=before + 3))
+    letstune.resume(path, workers=own_cluster.address, progress=False)
+    thread.join()
+    assert facts(path) == facts(tmp_path / "wanted.db")
+    wait_until(lambda: not training())
+
+
+def lose_actors(monkeypatch: pytest.MonkeyPatch, lost: Callable[[str, int], bool]) -> list[float]:
+    """Have calls fail as when a link is cut for a while; return when that began.
+
+    Args:
+        monkeypatch: undoes it.
+        lost: whether a call of a Dask worker fails, by its address and how many have failed.
+    """
+    moments: list[float] = []
+    insist, reach = Cluster._insist, Cluster._calling
+
+    async def insisting(self: Cluster, member: Any, method: str, *others: Any, **how: Any) -> Any:
+        if method == "hear" and lost(member.address, len(moments)):
+            moments.append(time.monotonic())
+            raise OSError("the link is cut")
+        return await insist(self, member, method, *others, **how)
+
+    async def reaching(self: Cluster, member: Any, method: str, *arguments: Any) -> Any:
+        if method == "close" and moments and time.monotonic() < moments[-1] + 1.0:
+            raise OSError("the link is still cut")
+        return await reach(self, member, method, *arguments)
+
+    monkeypatch.setattr(Cluster, "_insist", insisting)
+    monkeypatch.setattr(Cluster, "_calling", reaching)
+    return moments
+
+
+def test_a_worker_that_stays_and_loses_its_actor_goes_on_at_once(
+    own_cluster: LocalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    path = tmp_path / "run.db"
+    own_cluster.start_worker("--nthreads", "1")  # what the last actor holds, the next one needs
+    own_cluster.wait_for(1)
+    # As often as would be too often in a row, but with epochs in-between
+    moments = lose_actors(
+        monkeypatch, lambda _, times: times <= TRIES and recorded_epochs(path) >= 2 + 3 * times
+    )
+    tune(path, workers=own_cluster.address)
+    assert time.monotonic() - moments[0] < LEASE
+    assert facts(path) == wanted(tmp_path)
+    told = capfd.readouterr().err
+    assert told.count("is gone: ") == TRIES + 1
+    assert "tried again every" not in told
+
+
+def test_a_worker_that_loses_its_actor_again_and_again_is_told_of(
+    own_cluster: LocalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    path = tmp_path / "run.db"
+    monkeypatch.setattr("letstune_dask.cluster.REST", 1.0)
+    own_cluster.start_worker(PLACE="bad")
+    own_cluster.wait_for(1)
+    with own_cluster.client() as client:
+        (bad,) = client.nthreads()
+    moments = lose_actors(monkeypatch, lambda address, times: address == bad and times <= TRIES)
+
+    def trouble() -> None:
+        wait_until(lambda: len(moments) > TRIES)  # it is tried again then
+        own_cluster.start_worker(PLACE="good")
+
+    thread = meanwhile(trouble)
+    tune(path, 0.05, workers=own_cluster.address)
+    thread.join()
+    assert facts(path) == wanted(tmp_path)
+    assert capfd.readouterr().err.count(f"{bad} was lost {TRIES} times") == 1
+
+
+def test_a_client_that_is_closed_in_mid_run_is_an_interruption(
+    cluster: LocalCluster, tmp_path: Path, capfd: Any
+) -> None:
+    path = tmp_path / "run.db"
+    client = cluster.client()
+
+    def trouble() -> None:
+        wait_until(lambda: recorded_epochs(path) >= 3)
+        client.close()
+
+    thread = meanwhile(trouble)
+    with pytest.raises(Interrupted):
+        tune(path, 0.2, workers=client)
+    thread.join()
+    assert "The Dask scheduler is lost: " in capfd.readouterr().err
+    wait_until(lambda: not training(), within=LEASE / 4)
+    letstune.resume(path, workers=cluster.address, progress=False)
+    assert facts(path) == wanted(tmp_path)
+
+
+def test_a_trial_that_is_trained_is_skipped(own_cluster: LocalCluster, tmp_path: Path) -> None:
+    path, note = tmp_path / "run.db", tmp_path / "hangs"
+    own_cluster.start_worker()  # one: if its slot does not become free, the run does not end
+    own_cluster.wait_for(1)
+    asked: list[int] = []
+
+    def skip() -> None:
+        wait_until(lambda: note.exists() and note.read_text())
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+            query = "SELECT trial FROM trials WHERE params = ?"
+            asked.extend(db.execute(query, [note.read_text()]).fetchone())
+        assert not skip_trial(path, asked[0])  # the owner is asked
+
+    thread = meanwhile(skip)
+    tune(path, rounds=[3], workers=own_cluster.address, trainer=HangsOnce())
+    thread.join()
+    tune(tmp_path / "wanted.db", rounds=[3])
+    run, others = facts(path), facts(tmp_path / "wanted.db")
+    assert run["stops"] == [repr((asked[0], 0))]
+    missing = set(others["epochs"]) - set(run["epochs"])
+    assert {row.split(",")[0] for row in missing} == {f"({asked[0]}"}
+    assert len(run["epochs"]) == len(others["epochs"]) - 2
+
+
 def test_training_does_not_survive_its_owner(cluster: LocalCluster, tmp_path: Path) -> None:
     path = tmp_path / "run.db"
     call = f"tune(Path({str(path)!r}), 0.5, workers={cluster.address!r})"
@@ -178,7 +344,7 @@ def test_training_does_not_survive_its_owner(cluster: LocalCluster, tmp_path: Pa
     finally:
         owner.kill()
         owner.wait()
-    wait_until(lambda: not training())
+    wait_until(lambda: not training(), within=LEASE / 4)  # Dask tells of it, not the lease
     letstune.resume(path, workers=cluster.address, progress=False)
     assert facts(path) == wanted(tmp_path)
 
@@ -248,6 +414,17 @@ def test_only_workers_with_the_resources_train(own_cluster: LocalCluster, tmp_pa
     tune(tmp_path / "run.db", workers=(own_cluster.address, options))
     assert facts(tmp_path / "run.db") == wanted(tmp_path)
     assert [line.split()[1] for line in loads(tmp_path / "run.db")] == ["with", "with"]
+
+
+def test_resources_may_be_annotations(own_cluster: LocalCluster, tmp_path: Path) -> None:
+    own_cluster.start_worker(PLACE="without")
+    own_cluster.start_worker("--resources", "GPU=1", PLACE="with")
+    own_cluster.wait_for(2)
+    with dask.annotate(resources={"GPU": 1}):
+        assert DaskExecutor.count(own_cluster.address) == 1
+        tune(tmp_path / "run.db", workers=own_cluster.address)
+    assert facts(tmp_path / "run.db") == wanted(tmp_path)
+    assert [line.split()[1] for line in loads(tmp_path / "run.db")] == ["with"]
 
 
 def test_a_wrong_address_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

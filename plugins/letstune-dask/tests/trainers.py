@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sqlite3
 import time
 from contextlib import closing
@@ -53,6 +54,24 @@ class Walk(EpochTrainer[Point]):
 
     def load(self, checkpoint: Checkpoint, params: Point) -> None:
         self.model = json.loads((checkpoint.path / "walk.json").read_text())
+
+
+class HangsOnce(Walk):
+    """Hangs in the second epoch of the first trial that comes to it, and notes its params."""
+
+    def load_dataset(self, dataset: Any) -> None:
+        super().load_dataset(dataset)
+        self.note = Path(dataset[0]).with_name("hangs")
+
+    def create_model(self, params: Point) -> None:
+        super().create_model(params)
+        self.params = params.to_json()
+
+    def train_epoch(self, epoch: int) -> dict[str, float]:
+        if epoch == 1 and not self.note.exists():
+            self.note.write_text(self.params)
+            signal.pause()
+        return super().train_epoch(epoch)
 
 
 class Here(DirectoryStore):

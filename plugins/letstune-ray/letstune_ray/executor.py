@@ -30,6 +30,9 @@ from letstune_ray.seat import News, Seat, put_probe, versions
 TICK: Final = 1.0
 """How long `RayExecutor.deliveries` waits at most, in seconds."""
 
+FETCHING: Final = 30.0
+"""How long an answer that is there may take on its way, in seconds."""
+
 SETTLING: Final = 10.0
 """How long the start waits for the last actor, in seconds; those that come later join in."""
 
@@ -72,21 +75,15 @@ class RayExecutor(Executor):
         resources: Mapping[str, float] | None = None,
         patience: float = 60,
     ) -> None:
-        if workers is not None:
-            at_least(1, "workers", workers)
-        takes = {"num_cpus": num_cpus, "num_gpus": num_gpus, "patience": patience}
-        self._needs = needs(num_cpus, num_gpus, resources or {})
-        for name, value in {**takes, **(resources or {})}.items():
-            if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-                raise PlanError(f"{name}={value!r}: expected a number, 0 or more.")
-        if workers is None and not self._needs:
-            raise PlanError("With num_cpus=0 and no GPUs or resources, workers=N must be given.")
+        _check_options({"patience": patience})
+        self._needs = _needs_of(workers, num_cpus, num_gpus, resources)
         self._ray = import_ray()
         self._token = token
         self._raised: BaseException | None = None
         self._ended: list[Delivery] = []
         self._places: list[Place] = []
         self._swept: list[str] = []
+        self._dropped: list[str] = []
         self._stopped = False
         self._store: Store = pickling.load(job.store, job.journal, "mend the store.")
         self._keeper = Keeper(self._store, f"probe-{token}")
@@ -140,13 +137,25 @@ class RayExecutor(Executor):
             )
 
     @staticmethod
-    def count(address: Any) -> int:
-        """Return how many CPUs the cluster has free now; see `Executor.count`."""
-        if address == "ray://local" and not import_ray().is_initialized():
-            return usable_cores()
+    def count(
+        address: Any,
+        *,
+        workers: int | None = None,
+        num_cpus: float = 1,
+        num_gpus: float = 0,
+        resources: Mapping[str, float] | None = None,
+        **_others: Any,
+    ) -> int:
+        """Return how many actors the cluster has room for now; see `Executor.count`."""
+        takes = _needs_of(workers, num_cpus, num_gpus, resources)
+        if workers is not None:
+            return workers
+        own = address == "ray://local" and not import_ray().is_initialized()
+        if own and takes.keys() == {"CPU"}:  # starting one takes seconds
+            return max(1, int(usable_cores() / num_cpus))
         opened = connect(address)
         try:
-            return max(1, room(needs(1, 0, {})))
+            return max(1, room(takes))
         finally:
             if opened:
                 import_ray().shutdown()
@@ -194,10 +203,15 @@ class RayExecutor(Executor):
 
     def _hear(self, place: Place, answer: Any) -> list[Delivery]:
         errors = self._ray.exceptions
+        # Of the last two: the actor may be there yet, but what it said was on a node that is not.
+        lost = (
+            *(errors.RayActorError, errors.OutOfMemoryError),
+            *(errors.ObjectLostError, errors.GetTimeoutError),
+        )
         place.asked = None
         try:
-            said = self._ray.get(answer)
-        except (errors.RayActorError, errors.OutOfMemoryError) as error:
+            said = self._ray.get(answer, timeout=FETCHING)
+        except lost as error:
             return self._lose(place, error)
         if isinstance(said, Raised):
             self._fail(said)
@@ -278,21 +292,24 @@ class RayExecutor(Executor):
 
     def close(self) -> None:
         """End all actors; see `Executor.close`."""
-        errors = self._ray.exceptions
-        if self._ray.is_initialized():
-            with suppress(ConnectionError, errors.RayError):  # a lost cluster has nothing to close
-                self._close_places()
-        for place in self._places:
-            self._swept += place.killed
-        # A cluster that is lost may have taken the store along.
-        with suppress(CheckpointError, OSError):
-            if self._probe is not None:
-                self._store.delete(self._probe.uri)
-            self._keeper.close()
-        if self._swept:
-            self._job.sweep(self._swept)
-        if self._opened:
-            self._ray.shutdown()
+        try:
+            # A cluster that is lost may have taken the store along. Of whatever class their
+            # errors are, the run has one of its own.
+            with suppress(Exception):
+                if self._ray.is_initialized():
+                    self._close_places()
+            for place in self._places:
+                self._swept += place.killed
+                self._dropped += place.dropped
+            self._job.sweep(self._swept, self._dropped)
+            with suppress(Exception):
+                self._keeper.close()
+            with suppress(Exception):
+                if self._probe is not None:
+                    self._store.delete(self._probe.uri)
+        finally:
+            if self._opened:
+                self._ray.shutdown()
 
     def _close_places(self) -> None:
         closing = {
@@ -301,8 +318,28 @@ class RayExecutor(Executor):
         if closing:
             limit = 2 * GRACE
             for answer in self._ray.wait(list(closing), num_returns=len(closing), timeout=limit)[0]:
-                with suppress(self._ray.exceptions.RayActorError):  # it has just died
-                    closing[answer].killed = self._ray.get(answer)
+                with suppress(self._ray.exceptions.RayError):  # it has just died, or its node
+                    place = closing[answer]
+                    place.killed, place.dropped = self._ray.get(answer, timeout=GRACE)
         for place in self._places:
             if place.actor is not None:
                 self._ray.kill(place.actor)
+
+
+def _needs_of(
+    workers: int | None, num_cpus: float, num_gpus: float, resources: Mapping[str, float] | None
+) -> dict[str, float]:
+    """Return what an actor takes of the cluster, after all of that was found to be a number."""
+    if workers is not None:
+        at_least(1, "workers", workers)
+    _check_options({"num_cpus": num_cpus, "num_gpus": num_gpus, **(resources or {})})
+    found = needs(num_cpus, num_gpus, resources or {})
+    if workers is None and not found:
+        raise PlanError("With num_cpus=0 and no GPUs or resources, workers=N must be given.")
+    return found
+
+
+def _check_options(given: Mapping[str, object]) -> None:
+    for name, value in given.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+            raise PlanError(f"{name}={value!r}: expected a number, 0 or more.")

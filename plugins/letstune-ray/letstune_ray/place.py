@@ -26,6 +26,7 @@ class Place:
         used: whether the actor has had a task, and so has the dataset, most likely.
         stillborn: how many actors in a row ended before they were checked.
         killed: the tokens of the actor's workers that could not tidy up.
+        dropped: the URIs of checkpoints that these had saved when it was too late.
     """
 
     def __init__(self, number: int) -> None:
@@ -42,6 +43,7 @@ class Place:
         self.epoch = 0
         self.used = self._owed = False
         self.killed: list[str] = []
+        self.dropped: list[str] = []
         self._words = 0
 
     def occupy(self, make: Any, token: str, *given: Any, stopped: bool) -> None:

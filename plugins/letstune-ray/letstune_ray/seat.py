@@ -168,17 +168,17 @@ class Seat:
                         )
         return deliveries
 
-    def close(self) -> list[str]:
-        """End the worker, and return the tokens of those that could not tidy up."""
+    def close(self) -> tuple[list[str], list[str]]:
+        """End the worker, and return what it left; see `Slot.killed` and `Slot.dropped`."""
         self._closing = True
         self._bell.send_bytes(b"!")
         with self._turn:
             if self._slot is None or self._job is None:
-                return []
+                return [], []
             self._slot.hang_up()
             self._slot.close(GRACE)
             self._job.close()
-            return self._slot.killed
+            return self._slot.killed, self._slot.dropped
 
 
 def versions() -> dict[str, str]:

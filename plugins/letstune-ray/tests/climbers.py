@@ -80,6 +80,16 @@ class Hangs(Climb):
         return super().train_epoch(epoch)
 
 
+class HangsOnce(Climb):
+    """Hangs in its second epoch, the first time, and notes its x before."""
+
+    def train_epoch(self, epoch: int) -> dict[str, float]:
+        if epoch == 1 and self.first_time():
+            (self.notes / "x").write_text(repr(self.model[0]))
+            signal.pause()
+        return super().train_epoch(epoch)
+
+
 class Slow(Climb):
     """Takes its time, so that a task of many epochs is not through before it is given up."""
 

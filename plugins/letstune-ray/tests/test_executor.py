@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import signal
+import sqlite3
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -18,6 +22,7 @@ import pytest
 from climbers import (
     Climb,
     Hangs,
+    HangsOnce,
     KillsItsActor,
     KillsItself,
     Raises,
@@ -38,10 +43,10 @@ from letstune.errors import (
     PlanError,
     WorkerError,
 )
-from letstune.executors import Delivery
 from letstune.jobs import Job
 from letstune.journal import Journal
 from letstune.records import EpochFinished, TaskEnded, TrialFailed
+from letstune.skips import skip_trial
 from letstune.stores import DirectoryStore, Store
 from letstune.testing import ExecutorSuite
 from letstune.testing.runs import facts
@@ -64,15 +69,6 @@ def make(ray: Any, make_job: Callable[..., Job]) -> Iterator[MakeExecutor]:
         each.close()
 
 
-class Recorded(RayExecutor):
-    """Takes for recorded what it has delivered: the laws do not call `recorded` themselves."""
-
-    def deliveries(self) -> list[Delivery]:
-        found = super().deliveries()
-        self.recorded()
-        return found
-
-
 class TestRayExecutor(ExecutorSuite):
     @pytest.fixture
     def make_executor(self, ray: Any, tmp_path: Path) -> Any:
@@ -80,7 +76,7 @@ class TestRayExecutor(ExecutorSuite):
             own = Job.of(
                 job.trainer, job.dataset, job.store, journal=tmp_path / "x.db", seed=job.seed
             )
-            return Recorded("ray://auto", own, token=secrets.token_hex(4), workers=2)
+            return RayExecutor("ray://auto", own, token=secrets.token_hex(4), workers=2)
 
         return make
 
@@ -140,6 +136,59 @@ def test_the_journal_is_that_of_a_run_in_process(ray: Any, tmp_path: Path) -> No
     assert facts(tmp_path / "run.db") == facts(tmp_path / "plain.db")
     while RayExecutor.count("ray://auto") != 2:  # Ray takes its time to free what was killed
         pass
+
+
+def test_actors_are_counted_that_have_room(ray: Any) -> None:
+    count = RayExecutor.count
+    while count("ray://auto", num_cpus=0.5, patience=0) != 4:  # see above
+        pass
+    assert count("ray://auto", num_cpus=2) == 1
+    assert count("ray://auto", num_cpus=0.1, num_gpus=0.5) == 4
+    assert count("ray://auto", resources={"TPU": 1}) == 1  # that is to come
+    assert count("ray://auto", workers=7) == 7
+    with pytest.raises(PlanError, match="TPU=None"):
+        count("ray://auto", resources={"TPU": None})
+
+
+def test_actors_are_counted_before_there_is_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = pytest.importorskip("ray", reason="Ray is not installed")
+    monkeypatch.setattr(module, "is_initialized", lambda: False)
+    monkeypatch.setattr("letstune_ray.executor.usable_cores", lambda: 8)
+    assert RayExecutor.count("ray://local") == 8
+    assert RayExecutor.count("ray://local", num_cpus=3) == 2
+
+
+def rows(path: Path, query: str) -> set[tuple[Any, ...]]:
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+        return set(db.execute(query))
+
+
+def test_a_trial_that_is_trained_is_skipped(
+    ray: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, witness = tmp_path / "run.db", tmp_path / "x"
+    monkeypatch.setattr("letstune.runner.LOOK", 0.0)
+    asked: list[int] = []
+
+    def skip() -> None:
+        while not (witness.exists() and (x := witness.read_text())):
+            time.sleep(0.02)
+        trials = rows(path, "SELECT trial, params FROM trials")
+        asked.extend(trial for trial, params in trials if repr(json.loads(params)["x"]) == x)
+        assert not skip_trial(path, asked[0])  # the owner is asked
+
+    thread = threading.Thread(target=skip)
+    thread.start()
+    # One actor: if it does not become free, the run does not end.
+    options = {"dataset": str(tmp_path), "workers": ("ray://auto", {"workers": 1})}
+    tune(path, HangsOnce(), rounds=[3], **options)
+    thread.join()
+    tune(tmp_path / "plain.db", rounds=[3])
+    assert rows(path, "SELECT trial, epoch FROM stops") == {(asked[0], 0)}
+    query = "SELECT trial, epoch, value FROM epochs"
+    missing = rows(tmp_path / "plain.db", query) - rows(path, query)
+    assert sorted(row[:2] for row in missing) == [(asked[0], 1), (asked[0], 2)]
+    assert len(rows(path, query)) == 8 * 3 - 2
 
 
 def test_a_run_goes_on_in_a_cluster_and_out_of_it(ray: Any, tmp_path: Path) -> None:
@@ -202,6 +251,62 @@ def test_an_actor_that_ray_kills_is_replaced(make: MakeExecutor, ray: Any) -> No
     events = drained(executor, {2})
     assert [type(event) for event in events] == [EpochFinished] * 3 + [TaskEnded]
     assert executor._places[0].here.pid != before.pid
+
+
+@pytest.mark.parametrize("name", ["ObjectLostError", "OwnerDiedError", "GetTimeoutError"])
+def test_an_actor_whose_answer_is_lost_is_replaced(
+    make: MakeExecutor, ray: Any, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    executor = make(Slow())
+    executor.start(task(1, limit=10_000))
+    before = executor._places[0].here
+    get, lost = ray.get, []
+
+    def losing(answer: Any, **options: Any) -> Any:
+        if not lost:
+            lost.append(answer)
+            error = getattr(ray.exceptions, name)
+            raise error() if name == "GetTimeoutError" else error(answer.hex(), "x:1", "here")
+        return get(answer, **options)
+
+    monkeypatch.setattr(ray, "get", losing)
+    assert drained(executor, {1}) == [TaskEnded(1)]
+    executor.start(task(2))
+    events = drained(executor, {2})
+    assert [type(event) for event in events] == [EpochFinished] * 3 + [TaskEnded]
+    assert executor._places[0].here.pid != before.pid
+
+
+class Unswept(DirectoryStore):
+    """A directory that this process cannot tidy up, once it is gone."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self._owner = os.getpid()
+
+    def _check(self) -> None:
+        if os.getpid() == self._owner and (self.root / "gone").exists():
+            raise RuntimeError("the store is gone")
+
+    def stage(self, name: str) -> Path:
+        self._check()
+        return super().stage(name)
+
+    def delete(self, uri: str) -> None:
+        self._check()
+        super().delete(uri)
+
+
+def test_what_cannot_be_tidied_up_does_not_hide_another_error(
+    make: MakeExecutor, make_job: Callable[..., Job], tmp_path: Path, capfd: Any
+) -> None:
+    executor = make(Slow(), job=make_job(Slow(), store=Unswept(tmp_path / "mine")))
+    executor.start(task(1, limit=10_000))
+    while not executor.deliveries():
+        pass
+    (tmp_path / "mine" / "gone").touch()
+    executor.close()  # it raises nothing
+    assert "the store is gone" in capfd.readouterr().err
 
 
 def test_what_is_given_up_delivers_nothing_more(make: MakeExecutor) -> None:
