@@ -143,7 +143,9 @@ class Keeper:
         def folder() -> Path:
             try:
                 with self._blamed_on_the_store(name):
-                    return self._store.stage(self._token)
+                    # Perhaps another one than before, if that was removed as a temporary file.
+                    self._staging = self._store.stage(self._token)
+                    return self._staging
             except CheckpointError as error:
                 blamed.append(error)
                 raise

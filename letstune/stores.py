@@ -14,14 +14,21 @@ import shutil
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from functools import partial
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from letstune.errors import CheckpointError
+from letstune.errors import CheckpointError, StoreError
 
 _STAGING: Final = ".new"
 _JOINT: Final = "--"
+
+GONE: Final = (
+    "so nothing can be said of its checkpoints. Mount its disk, or bring it back; nothing recorded "
+    "is lost. If it is gone for good, make an empty folder there, let `letstune check --fix` write "
+    "off what was in it, and resume."
+)
+"""What to do when there is no such folder: an empty one is believed, a missing one is not."""
 
 
 class Store(ABC):
@@ -34,7 +41,7 @@ class Store(ABC):
         with a folder from which `put` can move rather than copy.
         """
         # Not in temporary() itself: a worker that closes removes the folder above its own.
-        return _make_staged(temporary() / _STAGING / name, partial(Path.mkdir, exist_ok=True))
+        return _make_staged(temporary() / _STAGING / name, _make)
 
     @abstractmethod
     def put(self, name: str, folder: Path) -> str:
@@ -52,7 +59,8 @@ class Store(ABC):
         """Copy all files of a checkpoint into an empty folder.
 
         Raises:
-            FileNotFoundError: there is none of that URI.
+            FileNotFoundError: there is none of that URI. Then it may be written off: where all of
+                the store is away, such as a disk that is not mounted, raise anything else.
         """
 
     @abstractmethod
@@ -75,8 +83,8 @@ class DirectoryStore(Store):
     """
 
     def __init__(self, root: Path) -> None:
-        self.root = root
-        self._staging = root / _STAGING
+        self.root = root.absolute()  # a run may be resumed in another directory
+        self._staging = self.root / _STAGING
 
     def stage(self, name: str) -> Path:
         """Return a folder on the same disk; see `Store.stage`."""
@@ -118,12 +126,15 @@ class DirectoryStore(Store):
     def get(self, uri: str, folder: Path) -> None:
         """Copy the files; see `Store.get`."""
         source = self._locate(uri)
-        if source.is_dir():
-            shutil.copytree(source, folder, dirs_exist_ok=True, copy_function=shutil.copyfile)
-        elif not source.is_file():
-            raise FileNotFoundError(f"there is no {source}")
-        else:
-            shutil.copyfile(source, folder / uri.split(_JOINT, 1)[1])
+        try:
+            if source.is_dir():
+                shutil.copytree(source, folder, dirs_exist_ok=True, copy_function=shutil.copyfile)
+            else:
+                shutil.copyfile(source, folder / uri.partition(_JOINT)[2])
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if not self.root.is_dir():
+                raise StoreError(f"There is no folder {self.root}, {GONE}") from error
+            raise FileNotFoundError(f"there is no {source}") from error
 
     def list(self) -> Iterator[str]:
         """Yield the names in the directory; see `Store.list`."""
@@ -143,7 +154,8 @@ class DirectoryStore(Store):
 
     def _locate(self, uri: str) -> Path:
         # A journal from elsewhere must not make us read, let alone delete, beyond the store.
-        if uri in ("", ".", "..", _STAGING) or "/" in uri.removeprefix(f"{_STAGING}/"):
+        name = uri.removeprefix(f"{_STAGING}/")
+        if name in ("", "..", _STAGING) or name != Path(name).name:
             raise CheckpointError(f"{uri!r} is no checkpoint of {self.root}.")
         return self.root / uri
 
@@ -152,17 +164,24 @@ def _make_staged(folder: Path, make_above: Callable[[Path], None]) -> Path:
     """Make a worker's staging folder, however often those that close remove the one above it."""
     while True:
         try:
-            folder.mkdir(exist_ok=True)
+            _make(folder)
             return folder
         except FileNotFoundError:
             make_above(folder.parent)
+
+
+def _make(folder: Path) -> None:
+    # Not exist_ok=True, with which pathlib looks again whether it is a folder: by then, another
+    # worker may have removed it.
+    with suppress(FileExistsError):
+        folder.mkdir()
 
 
 def _make_durably(folder: Path) -> None:
     """Make a folder and those above it, the name of each synced."""
     if not folder.is_dir():
         _make_durably(folder.parent)
-        folder.mkdir(exist_ok=True)
+        _make(folder)
         _sync(folder.parent)
 
 
@@ -170,9 +189,12 @@ _temporary_folder: Path | None = None
 
 
 def temporary() -> Path:
-    """Return a folder that is removed when the program ends."""
+    """Return a folder that is removed when the program ends.
+
+    It is another one if what tidies up the system's temporary files has removed the first.
+    """
     global _temporary_folder
-    if _temporary_folder is None:
+    if _temporary_folder is None or not _temporary_folder.is_dir():
         _temporary_folder = Path(tempfile.mkdtemp(prefix="letstune-"))
         atexit.register(shutil.rmtree, _temporary_folder, ignore_errors=True)
     return _temporary_folder

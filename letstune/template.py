@@ -120,6 +120,7 @@ from pathlib import Path
 
 import letstune
 from letstune import Store
+from letstune.errors import StoreError
 from letstune.hookspecs import Register
 
 LETSTUNE_API = $api
@@ -150,6 +151,8 @@ class $cls(Store):
 
     def get(self, uri: str, folder: Path) -> None:
         """Copy all files into a folder."""
+        if not self.root.is_dir():  # not FileNotFoundError: a disk that is away has lost nothing
+            raise StoreError(f"There is no folder {self.root}: mount its disk, or bring it back.")
         shutil.copytree(self._path(uri), folder, dirs_exist_ok=True)
 
     def list(self) -> Iterator[str]:

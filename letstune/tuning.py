@@ -58,6 +58,7 @@ from letstune.errors import (
     PlanChangedError,
     PlanError,
     PluginError,
+    StoreError,
 )
 from letstune.executors import Executor, LocalJob
 from letstune.journal import Journal, Pickle, create, now
@@ -74,7 +75,7 @@ from letstune.runner import Runner
 from letstune.samplers import Sampler
 from letstune.seeding import fresh_seed
 from letstune.state import State
-from letstune.stores import Store
+from letstune.stores import GONE, Store
 from letstune.trainer import P, SimpleTrainer, Trainer, check_trainer, params_class
 
 RUNS: Final = "letstune-runs"
@@ -415,6 +416,8 @@ def _run(
     used, at = replace(plan, workers=None, executor=None, gpus=None), None
     if not state.finished:
         used, at = plan, elsewhere(plan.workers if workers is None else workers)
+    if not state.finished:
+        _require_checkpoints(path, state, store)
     executor = _make_executor(trainer, dataset, store, used, path, token, at)
     shown = Progress(state, show=progress is not False)
     for line in (note, "" if at or state.finished else crowded(plan)):
@@ -446,6 +449,18 @@ def _run(
             "are not tried again: mend the trainer, and give a new journal."
         )
     return _results(path, plan, runner.state, params_cls.space(), store)
+
+
+def _require_checkpoints(path: Path, state: State, store: Store) -> None:
+    """Refuse to train into a store that is away: it would be made anew, and seem to have lost all.
+
+    Raises:
+        StoreError: the store has nothing, though there are checkpoints in it.
+    """
+    kept = sum(len(trial.kept) for trial in state.trials)
+    if kept and next(iter(store.list()), None) is None:
+        where = getattr(store, "root", type(store).__name__)
+        raise StoreError(f"{path}: {where} has none of the checkpoints of the run, {kept}, {GONE}")
 
 
 def _make_executor(

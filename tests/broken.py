@@ -18,7 +18,7 @@ from letstune.errors import PlanError
 from letstune.executors import Delivery, Executor, InProcessExecutor
 from letstune.records import EpochFinished, TaskEnded, TrialFailed, TrialStopped
 from letstune.samplers import Sampler
-from letstune.stores import DirectoryStore, Store
+from letstune.stores import DirectoryStore
 from letstune.testing import ExecutorSuite, SamplerSuite, StoreSuite
 
 
@@ -197,14 +197,36 @@ def copy(source: Path, target: Path) -> None:
             (target / path.relative_to(source)).write_bytes(path.read_bytes())
 
 
-def damage_file(store: Store, uri: str) -> None:
+def files_of(kept: Path) -> list[Path]:
+    return [path for path in [kept, *kept.rglob("*")] if path.is_file()]
+
+
+def size(kept: Path) -> int:
+    return sum(path.stat().st_size for path in files_of(kept))
+
+
+def damage_file(store: Any, uri: str) -> None:
     """Alter one byte, in the largest file."""
-    assert isinstance(store, DirectoryStore)
-    kept = store.root / uri
-    file = max((p for p in [kept, *kept.rglob("*")] if p.is_file()), key=lambda p: p.stat().st_size)
+    file = max(files_of(store.root / uri), key=size)
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
     file.write_bytes(data)
+
+
+def truncate_file(store: Any, uri: str) -> None:
+    """Cut off one byte, of the largest file."""
+    file = max(files_of(store.root / uri), key=size)
+    os.truncate(file, size(file) - 1)
+
+
+def take_away(store: Any) -> None:
+    """Leave nothing where the store was, as if its disk were not mounted."""
+    store.root.rename(store.root.with_name("unmounted"))
+
+
+def on_disk(store: Any) -> Path:
+    root: Path = store.root
+    return root
 
 
 def files_inside(store: Any) -> Collection[str]:
@@ -346,6 +368,63 @@ class RememberingContents(DirectoryStore):
         copy(self.root.with_name("cache") / uri, folder)
 
 
+class Unsure(RememberingContents):
+    """Law: damage_is_noticed.
+
+    As if it could not be reached: so no damage could ever be written off.
+    """
+
+    def get(self, uri: str, folder: Path) -> None:
+        super().get(uri, folder)
+        if any(path.read_bytes() not in map(Path.read_bytes, files_of(folder))
+               for path in files_of(self.root / uri)):  # fmt: skip
+            raise OSError("this is odd")
+
+
+class Mending(RememberingContents):
+    """Law: truncation_is_noticed."""
+
+    def get(self, uri: str, folder: Path) -> None:
+        if size(self.root / uri) == size(self.root.with_name("cache") / uri):
+            DirectoryStore.get(self, uri, folder)
+        else:
+            super().get(uri, folder)
+
+
+class ForgettingWhatIsAway(DirectoryStore):
+    """Law: a_store_that_is_away_has_lost_nothing."""
+
+    def get(self, uri: str, folder: Path) -> None:
+        if not (self.root / uri).exists():
+            raise FileNotFoundError(uri)
+        super().get(uri, folder)
+
+
+class WithUnsyncedBytes(DirectoryStore):
+    """Law: what_is_put_is_synced."""
+
+    def put(self, name: str, folder: Path) -> str:
+        copy(folder, self.root / ".new" / f"{name}-copy")
+        (self.root / ".new" / f"{name}-copy").rename(self.root / name)
+        for kept in (self.root / name, self.root):
+            handle = os.open(kept, os.O_RDONLY)
+            os.fsync(handle)
+            os.close(handle)
+        return name
+
+
+class WithUnsyncedNames(DirectoryStore):
+    """Law: what_is_put_is_synced."""
+
+    def put(self, name: str, folder: Path) -> str:
+        for path in folder.rglob("*"):
+            if path.is_file():
+                with path.open("rb") as file:
+                    os.fsync(file)
+        folder.rename(self.root / name)
+        return name
+
+
 class WithLinks(DirectoryStore):
     """Law: what_is_got_is_a_copy."""
 
@@ -437,11 +516,26 @@ class Wrapper(Executor):
     def changed(self, events: Any) -> Any:
         return events
 
+    def recorded(self) -> None:
+        self.inner.recorded()
+
+    def cancel(self, trial: int) -> None:
+        self.inner.cancel(trial)
+
     def stop(self) -> None:
         self.inner.stop()
 
     def close(self) -> None:
         self.inner.close()
+
+
+class NotWaiting(Wrapper):
+    """Law: an_epoch_begins_when_the_one_before_is_recorded."""
+
+    def deliveries(self) -> list[Delivery]:
+        delivered = super().deliveries()
+        self.inner.recorded()
+        return delivered
 
 
 class OutOfOrder(Wrapper):
@@ -583,6 +677,9 @@ def suites() -> Any:
             return StoreSuite, {
                 "store": lambda self, tmp_path: cls(tmp_path / "store"),
                 "damage": lambda self: damage_file,
+                "truncate": lambda self: truncate_file,
+                "take_away": lambda self: take_away,
+                "disk": lambda self: on_disk,
                 "inside": lambda self: files_inside,
                 "large": lambda self: 2_000_000,
             }

@@ -19,7 +19,7 @@ from letstune.checkpoints import Checkpoint, Keeper, digest, fetch, fetched
 from letstune.checks import check_run
 from letstune.errors import CheckpointError, CheckpointNotKeptError, StoreError
 from letstune.records import Stored
-from letstune.stores import DirectoryStore, Store
+from letstune.stores import DirectoryStore, Store, temporary
 
 FOLDERS = {
     "a single file": {"model": b"weights"},
@@ -124,12 +124,50 @@ def test_odd_names_are_refused(name: str, store: DirectoryStore, tmp_path: Path)
         store.put(name, fill(empty(tmp_path / "in"), {"a": b""}))
 
 
-@pytest.mark.parametrize("uri", ["", ".", "..", "../x", "/etc/passwd", "a/b", ".new", ".new/../x"])
+BEYOND = [
+    *("", ".", "..", "../x", "/etc/passwd", "a/b", "a/", "a/.", "a/..", "./a", "//"),
+    *(".new", ".new/", ".new//", ".new/.", ".new/..", ".new/./", ".new/../", ".new/../x"),
+    *(".new/.new", ".new/a/", ".new/a/b", ".new//etc/passwd"),
+]
+
+
+@pytest.mark.parametrize("uri", BEYOND)
 def test_nothing_is_touched_beyond_the_store(uri: str, store: DirectoryStore) -> None:
+    fill(store.root, {".new/a/half": b"1", "a": b"2"})
     with pytest.raises(CheckpointError, match="is no checkpoint of"):
         store.delete(uri)
     with pytest.raises(CheckpointError, match="is no checkpoint of"):
         store.get(uri, store.root)
+    assert in_all(store.root) == {".new/a/half": b"1", "a": b"2"}
+
+
+def test_a_relative_directory_is_the_same_from_every_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = DirectoryStore(Path("ck"))
+    monkeypatch.chdir("/")
+    uri = store.put("t1", fill(empty(tmp_path / "in"), {"a": b"1"}))
+    assert in_all(tmp_path / "ck") == {uri: b"1"}
+
+
+@pytest.mark.parametrize("files", [{"a": b"1"}, {"a": b"1", "b": b"2"}], ids=["file", "folder"])
+@pytest.mark.parametrize("instead", ["nothing", "file", "link"])
+def test_a_directory_that_is_not_there_says_nothing_of_what_was_in_it(
+    instead: str, files: dict[str, bytes], store: DirectoryStore, tmp_path: Path
+) -> None:
+    uri = store.put("t1", fill(empty(tmp_path / "in"), files))
+    shutil.rmtree(store.root)
+    if instead == "file":
+        store.root.touch()
+    elif instead == "link":
+        store.root.symlink_to(tmp_path / "unmounted")
+    with pytest.raises(StoreError, match=r"no folder .*store, .*Mount.*empty folder.*check --fix"):
+        store.get(uri, empty(tmp_path / "out"))
+    store.root.unlink(missing_ok=True)
+    store.root.mkdir()
+    with pytest.raises(FileNotFoundError):
+        store.get(uri, tmp_path / "out")
 
 
 def test_a_store_that_is_not_there_yet_is_empty(store: DirectoryStore) -> None:
@@ -164,6 +202,22 @@ def test_a_folder_on_another_disk_is_put_as_well(store: DirectoryStore, tmp_path
         store.get(uri, empty(tmp_path / str(i)))
         assert in_all(tmp_path / str(i)) == files
         assert not any(name.startswith(".new") for name in store.list())
+
+
+def test_a_temporary_folder_that_was_cleaned_away_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("letstune.stores._temporary_folder", None)
+    monkeypatch.setattr(MemoryStore, "kept", {})
+    keeper = Keeper(MemoryStore(), "token")
+    save(keeper, "t1", {"a": b"1"})
+    shutil.rmtree(temporary())
+    stored = save(keeper, "t2", {"a": b"2"})
+    assert in_all(fetched(MemoryStore(), stored, "It")) == {"a": b"2"}
+    keeper.close()
+    assert not list(temporary().glob(".new/*"))
+    shutil.rmtree(temporary())
+    assert in_all(fetched(MemoryStore(), stored, "It")) == {"a": b"2"}
 
 
 # The digest
@@ -648,3 +702,45 @@ def test_nothing_is_written_off_while_the_store_cannot_be_reached(
             check_run(path, fix=True)
     assert check_run(path) == []
     assert tuning[0].checkpoint.load_pickle()
+
+
+def test_nothing_is_written_off_while_the_stores_folder_is_not_there(path: Path) -> None:
+    tuning = tune(Climb(), 2, path, rounds=[2])
+    folder = path.with_name("run.checkpoints")
+    folder.rename(path.with_name("unmounted"))
+    before = path.read_bytes()
+    for fix in (False, True):
+        with pytest.raises(StoreError, match=r"run\.checkpoints.*Mount"):
+            check_run(path, fix=fix)
+    with pytest.raises(StoreError, match=r"run\.checkpoints.*Mount"):
+        tuning[0].checkpoint.load_pickle()
+    assert path.read_bytes() == before
+    path.with_name("unmounted").rename(folder)
+    assert check_run(path) == []
+    assert tuning[0].checkpoint.load_pickle()
+
+
+def test_a_store_that_is_gone_for_good_can_be_written_off(path: Path) -> None:
+    tune(Climb(), 2, path, rounds=[2])
+    folder = path.with_name("run.checkpoints")
+    shutil.rmtree(folder)
+    with pytest.raises(StoreError, match=r"make an empty folder.*check --fix"):
+        letstune.resume(path, rounds=[3], progress=False)
+    folder.mkdir()
+    assert len(check_run(path, fix=True)) == 2
+    assert check_run(path) == []
+    tuning = letstune.resume(path, progress=False)
+    assert tuning.finished
+    assert {len(trial.epochs) for trial in tuning} == {3}
+
+
+def test_a_store_of_ones_own_in_a_relative_directory_is_resumed_from_elsewhere(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tune(Climb(), 2, path, rounds=[2], store=DirectoryStore(Path("ck")))
+    monkeypatch.chdir(empty(tmp_path / "elsewhere"))
+    tuning = letstune.resume(path, rounds=[3], progress=False)
+    assert tuning.errors == []
+    assert tuning[0].checkpoint.load_pickle()
+    assert not list((tmp_path / "elsewhere").iterdir())

@@ -506,13 +506,28 @@ def test_a_lost_folder_of_checkpoints_is_told_and_mended(path: Path) -> None:
     shutil.rmtree(path.with_name("run.checkpoints"))
     before = in_all(path.parent)
     done = run("resume", path, "--rounds", "3", "--quiet", code=1)
-    assert "is missing" in done.stderr
+    assert "has none of the checkpoints of the run, " in done.stderr
     assert "check --fix" in done.stderr
     assert set(in_all(path.parent)) == set(before)
     assert len(metrics_of(path)) == 8
+    assert "There is no folder" in run("check", path, "--fix", code=1).stderr
+    path.with_name("run.checkpoints").mkdir()
     assert len(json.loads(run("check", path, "--fix", "--json").stdout)) == 4
     run("resume", path, "--quiet")
     assert {len(trial.epochs) for trial in letstune.load(path)} == {3}
+
+
+def test_new_trials_do_not_make_a_lost_folder_again(path: Path) -> None:
+    tune(Folders(), 4, path, rounds=[2])
+    away = path.with_name("away")
+    path.with_name("run.checkpoints").rename(away)
+    done = run("resume", path, "-n", 6, "--quiet", code=1)
+    assert "has none of the checkpoints" in done.stderr
+    assert not path.with_name("run.checkpoints").exists()
+    away.rename(path.with_name("run.checkpoints"))
+    run("resume", path, "-n", 6, "--quiet")
+    assert len(letstune.load(path)) == 6
+    assert "nothing is wrong" in run("check", path).stdout
 
 
 def test_a_checkpoint_that_was_written_off_says_so(path: Path) -> None:

@@ -440,6 +440,37 @@ def test_workers_share_the_cores(
     assert "OPENBLAS_NUM_THREADS" not in os.environ
 
 
+class Threads(SimpleTrainer[Point]):
+    """Its metric is how many threads it may have."""
+
+    metric = "threads"
+
+    def load_dataset(self, dataset: Any) -> None:
+        pass
+
+    def train(self, params: Point) -> tuple[Any, dict[str, float]]:
+        return None, {"threads": float(os.environ.get("OPENBLAS_NUM_THREADS", "nan"))}
+
+
+def test_a_run_keeps_its_number_of_threads(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in THREADS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("letstune.machine.usable_cores", lambda: 6)
+    monkeypatch.setattr("letstune.arguments.usable_cores", lambda: 6)
+    tune(Threads(), 2, path, workers=2)
+    letstune.resume(path, n_trials=4, workers=1, progress=False)
+    assert capsys.readouterr().err == ""
+    letstune.resume(path, n_trials=6, workers=3)
+    assert "each of 3 workers has 3 threads, on 6 cores" in capsys.readouterr().err
+    threads = [trial.metric_value for trial in letstune.load(path)]
+    assert threads == [3.0] * 6  # and not 3, 6 and 2
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    letstune.resume(path, n_trials=7, progress=False)
+    assert letstune.load(path).trial(6).metric_value == 1.0
+
+
 def test_each_worker_sees_a_device_of_its_own(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-b,7")
     found = seen(path, 3, gpus="auto")

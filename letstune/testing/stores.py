@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import pickle
 import unicodedata
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
+from stat import S_ISDIR
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import cloudpickle
 import pytest
 from hypothesis import strategies as st
 
 from letstune.checkpoints import Checkpoint, Keeper, fetch
-from letstune.errors import CheckpointError
+from letstune.errors import CheckpointError, StoreError
 from letstune.records import Stored
 from letstune.samplers import RandomSampler
 from letstune.stores import Store
@@ -127,7 +130,8 @@ def missing(store: Store, uri: str) -> bool:
 class StoreSuite:
     """The laws for a store. Subclass it, and override the fixture `store`.
 
-    Two more fixtures, of what only the author knows, add two laws: `damage` and `inside`.
+    What only the author knows adds laws: the fixtures `damage`, `truncate`, `take_away`, `disk`
+    and `inside`.
     """
 
     @pytest.fixture
@@ -143,6 +147,21 @@ class StoreSuite:
     @pytest.fixture
     def damage(self) -> Callable[[Store, str], None] | None:
         """Return what alters the bytes of a checkpoint behind the store's back, by its URI."""
+        return None
+
+    @pytest.fixture
+    def truncate(self) -> Callable[[Store, str], None] | None:
+        """Return what cuts off the end of a checkpoint's bytes, behind the store's back."""
+        return None
+
+    @pytest.fixture
+    def take_away(self) -> Callable[[Store], None] | None:
+        """Return what takes away all that is there, and where it is: a disk, a bucket."""
+        return None
+
+    @pytest.fixture
+    def disk(self) -> Callable[[Store], Path] | None:
+        """Return what tells the folder on this machine in which all is, if `put` uses fsync."""
         return None
 
     @pytest.fixture
@@ -284,14 +303,58 @@ class StoreSuite:
     def test_damage_is_noticed(
         self, store: Store, damage: Callable[[Store, str], None] | None
     ) -> None:
-        """A checkpoint that was altered behind the store's back is refused when it is loaded."""
+        """A checkpoint that was altered behind the store's back is refused when it is loaded.
+
+        With a CheckpointError, also for what was cut off: a StoreError, which any other exception
+        becomes, says that nothing is known, and so nobody could write it off.
+        """
         if damage is None:
             pytest.skip("there is no fixture 'damage'")
+        _refused_once_harmed(store, damage)
+
+    def test_truncation_is_noticed(
+        self, store: Store, truncate: Callable[[Store, str], None] | None
+    ) -> None:
+        """A checkpoint that was cut off behind the store's back is refused when it is loaded."""
+        if truncate is None:
+            pytest.skip("there is no fixture 'truncate'")
+        _refused_once_harmed(store, truncate)
+
+    def test_a_store_that_is_away_has_lost_nothing(
+        self, store: Store, take_away: Callable[[Store], None] | None
+    ) -> None:
+        """Where all is away, `get` raises anything but FileNotFoundError: none is written off."""
+        if take_away is None:
+            pytest.skip("there is no fixture 'take_away'")
+        kept = [save(store, "token", f"t{i}-e1-x", files) for i, files in enumerate(_SHAPES)]
+        take_away(store)
+        for stored in kept:
+            for one in (store, _copy(store)):
+                with pytest.raises(StoreError):
+                    verified(one, stored)
+
+    @pytest.mark.skipif(os.listdir not in os.supports_fd, reason="folders cannot be synced here")
+    def test_what_is_put_is_synced(
+        self,
+        store: Store,
+        disk: Callable[[Store], Path] | None,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """When `put` returns, the bytes and the name of every file were synced with `os.fsync`."""
+        if disk is None:
+            pytest.skip("there is no fixture 'disk'")
+        synced, fsync = dict[int, Collection[str]](), os.fsync
+
+        def watched(handle: Any) -> None:
+            fsync(handle)
+            number = handle if isinstance(handle, int) else handle.fileno()
+            synced[os.fstat(number).st_ino] = _held(number)
+
+        monkeypatch.setattr(os, "fsync", watched)
         for i, files in enumerate(_SHAPES):
-            stored = save(store, "token", f"t{i}-e1-x", files)
-            damage(store, stored.uri)
-            with pytest.raises(CheckpointError):
-                verified(store, stored)
+            save(store, "token", f"t{i}-e1-x", files)
+            for path in [disk(store), *disk(store).rglob("*")]:
+                assert set(_held(path)) <= set(synced.get(path.stat().st_ino, ())), path
 
     @pytest.mark.skipif(not CAN_KILL, reason="there is no SIGKILL here")
     @pytest.mark.parametrize("shape", ["folder", "file"])
@@ -339,6 +402,24 @@ class StoreSuite:
 
 
 _SHAPES: tuple[Files, ...] = ({"alone": b"12345"}, {"a": b"1" * 100, "in/b": b"2" * 100})
+
+
+def _refused_once_harmed(store: Store, harm: Callable[[Store, str], None]) -> None:
+    for i, files in enumerate(_SHAPES):
+        stored = save(store, "token", f"t{i}-e1-x", files)
+        harm(store, stored.uri)
+        with pytest.raises(CheckpointError) as caught:
+            verified(store, stored)
+        unsure = isinstance(caught.value, StoreError)
+        assert not unsure, f"a StoreError says nothing of the checkpoint: {caught.value}"
+
+
+def _held(place: int | Path) -> Collection[str]:
+    """Return what must last of a folder, the names in it, or of a file: how long it is."""
+    about = os.stat(place)  # noqa: PTH116 (it may be open)
+    if S_ISDIR(about.st_mode):
+        return os.listdir(place)  # noqa: PTH208 (the same)
+    return [f"{about.st_size} bytes"]
 
 
 def _in_turn(job: Job) -> ShuffledExecutor:

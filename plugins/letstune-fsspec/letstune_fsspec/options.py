@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from fsspec.config import conf
@@ -16,6 +17,11 @@ from letstune.errors import MissingPackageError, PlanError
 
 BUCKETS: Final = frozenset(["s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oss", "oci", "tos"])
 """Schemes of places without folders: there, making one would make a bucket, or an odd object."""
+
+FOLDERS: Final = frozenset(
+    [*("file", "local", "sftp", "ssh", "ftp", "smb", "hdfs", "webhdfs", "arrow_hdfs", "dbfs")]
+)
+"""Schemes of places whose folders stay when they are empty: one that is not there is away."""
 
 _EXTRAS: Final = {
     **dict.fromkeys(["s3", "s3a"], "s3"),
@@ -28,10 +34,17 @@ _EXTRAS: Final = {
 _SECRET: Final = {
     *("key", "secret", "token", "password", "passwd", "passphrase", "pkey", "pwd", "auth"),
     *("credential", "credentials", "sas", "signature", "cookie", "cookies", "authorization"),
+    "bearer",
 }
+_SECRET_END: Final = re.compile("(key|secret|token|password|passwd|passphrase|signature)$")
+"""Of a name in which words are not told apart, such as ``accesskey``."""
 _SECRET_NAMES: Final = frozenset(["connection_string", "service_account"])
-_HARMLESS: Final = frozenset(["key_filename", "SSEKMSKeyId", "ssekms_key_id"])
-"""They name a key that is elsewhere."""
+_HARMLESS: Final = frozenset(
+    ["key_filename", "SSEKMSKeyId", "ssekms_key_id", "auth_protocol", "auth_timeout"]
+)
+"""They name a key that is elsewhere, or say how one is used."""
+_WAYS: Final = frozenset(["anon", "browser", "cache", "cloud", "google_default"])
+"""What gcsfs takes as a ``token`` that tells where to find one, or to do without."""
 
 _USERINFO: Final = re.compile(r"//[^/@\s]*:[^/@\s]*@")
 
@@ -58,6 +71,14 @@ def check_uri(uri: object) -> str:
         raise PlanError(
             f"store={uri.split('?')[0]!r}: expected scheme://place/prefix of plain names, without "
             "'::', queries, wildcards or empty parts."
+        )
+    if scheme in ("file", "local") and not (
+        place.startswith(("/", "~")) or Path(place).is_absolute()
+    ):
+        here = f"{scheme}://{Path(place).resolve().as_posix()}"
+        raise PlanError(
+            f"store={uri!r}: expected an absolute path, such as {here!r}, since the run may be "
+            "resumed in another directory."
         )
     filesystem_class(uri)
     return uri.rstrip("/") if not uri.endswith("://") else uri
@@ -106,11 +127,9 @@ def check_options(uri: str, options: Mapping[str, Any]) -> dict[str, Any]:
 def _checked(uri: str, name: str, value: Any) -> Any:
     if value is None or isinstance(value, bool):
         return value
-    last = name.rpartition(".")[2]
-    secret = last not in _HARMLESS and bool(
-        last.lower() in _SECRET_NAMES or _SECRET & set(_words(last))
-    )
-    if secret or (isinstance(value, str) and _USERINFO.search(value)):
+    if _is_secret(name.rpartition(".")[2], value) or (
+        isinstance(value, str) and _USERINFO.search(value)
+    ):
         raise PlanError(
             f"store={uri!r}: its option {name} holds a secret, which would be recorded in the "
             f"journal. Leave it out, and {where_secrets_go(uri)}."
@@ -124,6 +143,17 @@ def _checked(uri: str, name: str, value: Any) -> Any:
     raise PlanError(
         f"store={uri!r}: its option {name} is a {type(value).__name__}, which cannot be recorded "
         "in the plan; expected text, numbers, booleans, and lists and dicts of them."
+    )
+
+
+def _is_secret(name: str, value: Any) -> bool:
+    if name in _HARMLESS or (name == "token" and isinstance(value, str) and value in _WAYS):
+        return False
+    words = _words(name)
+    return (
+        name.lower() in _SECRET_NAMES
+        or not _SECRET.isdisjoint(words)
+        or any(map(_SECRET_END.search, words))
     )
 
 

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from letstune.errors import StoreError
+from letstune.stores import GONE
 
-from letstune_fsspec.options import BUCKETS, scheme_of, where_secrets_go
+from letstune_fsspec.options import BUCKETS, FOLDERS, scheme_of, where_secrets_go
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -212,7 +213,8 @@ class Place:
         try:
             return self.trying(look)
         except FileNotFoundError:
-            self.must_be_there()
+            if not self._folders:
+                self.must_be_there()
             return []
 
     def begin(self, folder: str) -> None:
@@ -249,16 +251,19 @@ class Place:
             return
 
     def must_be_there(self) -> None:
-        """Raise `StoreError` if the bucket is gone: then nothing can be said of what is in it."""
-        bucket = self._root.lstrip("/").partition("/")[0]
-        if self._folders:
+        """Raise `StoreError` if the root or bucket is away: nothing is known of what is in it."""
+        place = self._root if self._folders else self._root.lstrip("/").partition("/")[0]
+        if self._folders and scheme_of(self._uri) not in FOLDERS:
             return
         try:
-            self.trying(lambda: self._fs.info(bucket))
+            self.trying(lambda: self._fs.info(place))
         except FileNotFoundError as error:
+            if self._folders:
+                raise StoreError(f"There is no folder {self._uri}, {GONE}") from error
             raise self.explained(error) from error
         except PermissionError:  # to look at the bucket, which one need not have
-            return
+            if self._folders:
+                raise
 
     def explained(self, error: Exception) -> StoreError:
         """Return an error that says where, what was found, and what to do."""

@@ -9,7 +9,6 @@ import re
 import secrets
 import tempfile
 import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from typing import Any, Final
 
 from letstune.checkpoints import REMEDY
 from letstune.errors import CheckpointError, LetstuneError, PlanError, StoreError
+from letstune.progress import say
 from letstune.stores import Store
 
 from letstune_fsspec.cache import Cache
@@ -107,6 +107,7 @@ class FsspecStore(Store):
         # By process: a connection of the parent is of no use to its fork.
         self._filesystems: dict[int, tuple[Any, str]] = {}
         self._lock = threading.Lock()
+        self._told = threading.Event()
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the settings: connections are of one process."""
@@ -309,11 +310,12 @@ class FsspecStore(Store):
         try:
             Cache(Path(manner.cache), manner.cache_size).add(part.sha256, data)
         except OSError as error:
-            # A full disk for what can be had again must not end a run.
-            warnings.warn(
-                f"The cache {manner.cache} cannot be written to: {error}. All goes on without it.",
-                stacklevel=2,
-            )
+            # A full disk for what can be had again must not end a run, as a warning might.
+            with self._lock:
+                if self._told.is_set():
+                    return
+                self._told.set()
+            say(f"The cache {manner.cache} cannot be written to: {error}. All goes on without it.")
 
 
 class _NotThereError(FileNotFoundError):

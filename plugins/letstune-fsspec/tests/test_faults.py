@@ -12,9 +12,12 @@ import botocore.exceptions
 import pytest
 from conftest import serve
 from folders import contents, empty, fill, noise
+from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
+from letstune.checks import check_run
 from letstune.errors import CheckpointError, StoreError
 from proxy import CUT, CUT_LATE, DROP, HANG, Proxy, Request
+from tiny import Hill, tune
 
 from letstune_fsspec import FsspecStore
 from letstune_fsspec.manifest import INLINE
@@ -214,6 +217,45 @@ def test_a_bucket_that_vanishes_is_told(
     assert not s3.exists(bucket)  # nor was it made anew
     s3.mkdir(bucket)
     fragile.check()
+
+
+@pytest.mark.parametrize("scheme", ["file", "local"])
+def test_a_directory_that_vanishes_is_told(scheme: str, tmp_path: Path) -> None:
+    store = FsspecStore(f"{scheme}://{tmp_path}/store")
+    uri = store.put("t1", fill(tmp_path / "in", {"a": b"1", "b": noise(INLINE + 1)}))
+    (tmp_path / "store").rename(tmp_path / "unmounted")
+    with pytest.raises(StoreError, match=r"store, .*Mount.*empty folder.*check --fix"):
+        store.get(uri, empty(tmp_path / "out"))
+    (tmp_path / "store").mkdir()
+    with pytest.raises(FileNotFoundError):
+        store.get(uri, tmp_path / "out")
+
+
+@pytest.mark.parametrize("scheme", ["sftp", "ssh", "smb", "hdfs", "webhdfs"])
+def test_a_folder_elsewhere_that_vanishes_is_told(scheme: str, tmp_path: Path) -> None:
+    def place(root: Path) -> Place:
+        uri = f"{scheme}://host/store"
+        return Place(LocalFileSystem(), str(root), uri=uri, threads=1, patience=0)
+
+    place(tmp_path).must_be_there()
+    with pytest.raises(StoreError, match=rf"{scheme}://host/store, .*Mount.*check --fix"):
+        place(tmp_path / "gone").must_be_there()
+    assert place(tmp_path / "gone").names() == []  # it may not be there yet
+
+
+def test_nothing_is_written_off_while_a_directory_is_away(tmp_path: Path) -> None:
+    journal = tmp_path / "run.db"
+    tune(Hill(), 2, journal, store=f"file://{tmp_path}/store")
+    (tmp_path / "store").rename(tmp_path / "unmounted")
+    with pytest.raises(StoreError, match="Mount"):
+        check_run(journal, fix=True)
+    (tmp_path / "unmounted").rename(tmp_path / "store")
+    assert check_run(journal) == []
+
+
+def test_what_was_in_the_memory_of_another_process_is_gone(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        FsspecStore("memory://never").get("t1--0123456789abcdef", tmp_path)
 
 
 def test_nobody_listening_is_told(tmp_path: Path) -> None:

@@ -38,6 +38,11 @@ SECRET = "wJalrXUtnFEMI"
         {"endpoint_url": f"http://me:{SECRET}@host/"},
         {"config_kwargs": {"proxies": {"http": f"http://me:{SECRET}@host/"}}},
         {"headers": {"Authorization": SECRET}},
+        *[{name: SECRET} for name in ("accesskey", "secretkey", "apikey", "accountkey", "bearer")],
+        *[{name: SECRET} for name in ("sessiontoken", "clientsecret", "userpassword", "APIKEY")],
+        {"client_kwargs": {"awssecretaccesskey": SECRET}},
+        {"token": f"anon-{SECRET}"},
+        {"key": "anon" + SECRET},
     ],
     ids=str,
 )
@@ -63,6 +68,8 @@ def test_a_password_in_the_uri_is_refused_and_not_repeated() -> None:
         {"s3_additional_kwargs": {"BucketKeyEnabled": True}},
         {"account_name": "me", "key_filename": "/home/me/.ssh/id", "look_for_keys": True},
         {"token": None},
+        *[{"token": how} for how in ("anon", "cloud", "browser", "google_default", "cache")],
+        {"auth_protocol": "ntlm", "auth_timeout": 30, "keyboard": "de", "keypairs": 3},
     ],
     ids=str,
 )
@@ -93,6 +100,23 @@ def test_objects_are_refused() -> None:
 def test_odd_uris_are_refused(uri: Any) -> None:
     with pytest.raises(PlanError, match=r"^store="):
         FsspecStore(uri)
+
+
+@pytest.mark.parametrize("scheme", ["file", "local"])
+@pytest.mark.parametrize("place", ["", "ck", "ck/runs", "./ck", "../ck", "."])
+def test_a_relative_directory_is_refused_and_told_as_an_absolute_one(
+    scheme: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PlanError, match=r"an absolute path.*another directory") as raised:
+        FsspecStore(f"{scheme}://{place}")
+    (better,) = re.findall(r"such as '(.*?)'", str(raised.value))
+    assert FsspecStore(better).root == f"{scheme}://{(tmp_path / place).resolve()}"
+
+
+@pytest.mark.parametrize("uri", ["file:///a/b", "local:///a/b", "file://~/b"])
+def test_an_absolute_directory_is_taken(uri: str) -> None:
+    assert FsspecStore(uri).root == uri
 
 
 def test_a_slash_at_the_end_makes_no_difference() -> None:

@@ -1,0 +1,73 @@
+"""The plugins that the pages show in full keep the laws of their kind."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Collection
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from broken import files_inside, on_disk, take_away, truncate_file
+from test_docs import blocks
+
+from letstune.samplers import Sampler
+from letstune.stores import Store
+from letstune.testing import ExecutorSuite, SamplerSuite, StoreSuite
+from letstune.testing.runs import MakeExecutor
+
+
+def shown(page: str) -> SimpleNamespace:
+    """Return what the Python blocks of a page define."""
+    # No module of that name can be imported, so what is of it is pickled as a script's own.
+    module = {"__name__": f"{page}_page"}
+    for language, _, code in blocks(page):
+        if language == "python":
+            exec(compile(code, f"{page}.md", "exec"), module)
+    return SimpleNamespace(**module)
+
+
+class TestStorePage(StoreSuite):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Store:
+        store: Store = shown("store").ZipStore(tmp_path / "zips")
+        return store
+
+    @pytest.fixture
+    def damage(self) -> Callable[[Store, str], None]:
+        def alter(store: Store, uri: str) -> None:
+            # Its contents: not all that is in a zip file matters.
+            file = on_disk(store) / uri
+            file.write_bytes(file.read_bytes().replace(b"11", b"12").replace(b"12", b"13"))
+
+        return alter
+
+    @pytest.fixture
+    def truncate(self) -> Callable[[Store, str], None]:
+        return truncate_file
+
+    @pytest.fixture
+    def take_away(self) -> Callable[[Store], None]:
+        return take_away
+
+    @pytest.fixture
+    def disk(self) -> Callable[[Store], Path]:
+        return on_disk
+
+    @pytest.fixture
+    def inside(self) -> Callable[[Store], Collection[str]]:
+        return files_inside
+
+
+class TestExecutorPage(ExecutorSuite):
+    @pytest.fixture
+    def make_executor(self) -> MakeExecutor:
+        factory = shown("executor").ThreadExecutor
+        return lambda job: factory("thread://here", job.packed(), token=secrets.token_hex(4))
+
+
+class TestSamplerPage(SamplerSuite):
+    @pytest.fixture
+    def sampler(self) -> Sampler:
+        sampler: Sampler = shown("sampler").HillSampler()
+        return sampler
