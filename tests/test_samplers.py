@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import math
+import os
 import pickle
 from collections import Counter
 from pathlib import Path
@@ -21,9 +22,16 @@ from tiny import Hill, Point, tune
 from letstune import Params, SimpleTrainer, rand
 from letstune.errors import MissingPackageError, PlanError, SpaceError
 from letstune.grid import thinned, values
-from letstune.samplers import GridSampler, RandomSampler, SobolSampler, propose_distinct
+from letstune.samplers import (
+    GridSampler,
+    RandomSampler,
+    Sampler,
+    SobolSampler,
+    propose_distinct,
+)
 from letstune.seeding import Purpose, generator, run_seed
 from letstune.sobol import sobol_point
+from letstune.testing import SamplerSuite
 
 SHARES = st.floats(0, 1)
 
@@ -259,6 +267,44 @@ def test_a_run_by_sobol_is_the_same_in_one_go_and_in_two(path: Path, tmp_path: P
     tuning = tune(Hill(), 16, path, sampler="sobol")
     points = [proposed(SobolSampler(), Point.space(), trial) for trial in range(16)]
     assert [tuning.trial(i).params for i in range(16)] == points
+
+
+# The laws
+
+
+class ByTheWorkingDirectory(Sampler):
+    def propose(self, space: Any, history: Any, rng: Any, trial: int) -> Any:
+        seed = [trial, *str(Path.cwd()).encode()]
+        return space.sample(np.random.default_rng(seed))
+
+
+class ByTheUser(Sampler):
+    def propose(self, space: Any, history: Any, rng: Any, trial: int) -> Any:
+        return space.sample(np.random.default_rng([trial, *os.environ["USER"].encode()]))
+
+
+class ByTheEnvironment(Sampler):
+    def propose(self, space: Any, history: Any, rng: Any, trial: int) -> Any:
+        return space.sample(np.random.default_rng([trial, *repr(os.environ).encode()]))
+
+
+def check_law(sampler: Sampler, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    SamplerSuite().test_draws_from_the_given_generator_only(
+        sampler, Point, 10, scratch, monkeypatch
+    )
+
+
+@pytest.mark.parametrize("broken", [ByTheWorkingDirectory, ByTheUser, ByTheEnvironment])
+def test_what_is_around_a_process_must_not_matter_to_a_sampler(
+    broken: type[Sampler], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("USER", "me")
+    with pytest.raises(AssertionError):
+        check_law(broken(), tmp_path, monkeypatch)
+    assert Path.cwd() == tmp_path
+    assert os.environ["USER"] == "me"
+    check_law(SobolSampler(), tmp_path, monkeypatch)
 
 
 # Grid

@@ -36,6 +36,8 @@ from letstune.testing.runs import (
 from letstune.testing.spaces import any_spaces, spaces
 
 SEEDS = st.integers(0, 2**31 - 1)
+ELSEWHERE = ("HOME", "USER", "LOGNAME", "HOSTNAME", "PWD", "TMPDIR", "LETSTUNE_SOMEWHERE")
+"""Variables of the environment that are others for another user, or on another machine."""
 _KILLS = 3
 
 
@@ -230,9 +232,10 @@ class SamplerSuite:
         sampler: Sampler,
         params_cls: type[Params],
         examples: int,
+        scratch: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """Neither the global generators of `random` and NumPy nor the clock make a difference."""
+        """Neither global generators, nor the clock, the working directory or the user matter."""
         space, original = params_cls.space(), cloudpickle.dumps(sampler)
         states = random.getstate(), np.random.get_state()
 
@@ -240,7 +243,12 @@ class SamplerSuite:
             random.seed(moment)
             np.random.seed(moment)
             fresh: Sampler = pickle.loads(original)
+            home = scratch / f"home{moment}"
+            home.mkdir(exist_ok=True)
             with monkeypatch.context() as patch:
+                patch.chdir(home)
+                for variable in ELSEWHERE:
+                    patch.setenv(variable, str(home))
                 for name in ("time", "monotonic", "perf_counter"):
                     patch.setattr(time, name, lambda: 1e9 + moment * 86_400.5)
                     patch.setattr(time, f"{name}_ns", lambda: 10**18 + moment * 86_400_500_000_007)

@@ -8,6 +8,9 @@ number of trials behind them; they take turns, proposal by proposal, and medians
 "Optuna" is `Study.ask`, the suggestions and `Study.tell`, with a study in memory. "letstune" is
 `Sampler.propose`, as in a run: each time there is one more observation. "cold" is a proposal with
 no cache, as the first one after a resume: all of the history is told anew.
+
+It exits with 1 if a ratio is above the goal, 1.2. A ratio that is gets a second chance, since a
+machine may be busy with something else for a moment.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import argparse
 import math
 import random
 import statistics
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -27,8 +31,11 @@ import optuna
 from letstune_optuna import CMAES, GP, NSGAII, QMC, TPE
 
 from letstune import Observation, Params, Sampler, rand
+from letstune.seeding import Purpose, generator
 
 SIZES = (100, 1_000, 5_000)
+GOAL = 1.2
+"""How much of Optuna's time a proposal may take at most."""
 
 
 class Net(Params):
@@ -136,7 +143,10 @@ def measure(contest: Contest, n: int, turns: int) -> dict[str, float]:
 
     def ours() -> None:
         params = sampler.propose(
-            space, seen if sampler.adaptive else [], np.random.default_rng(len(seen)), len(seen)
+            space,
+            seen if sampler.adaptive else [],
+            generator(0, Purpose.PROPOSE, len(seen), 0),
+            len(seen),
         )
         seen.append(observe(len(seen), params))
 
@@ -164,8 +174,8 @@ def measure(contest: Contest, n: int, turns: int) -> dict[str, float]:
     return {**medians, "ratio": ratio, "cold": statistics.median(cold)}
 
 
-def main() -> None:
-    """Measure, and print a table."""
+def main() -> int:
+    """Measure, and print a table; return 1 if a ratio is above the goal."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer turns, and up to 1,000 trials")
     parser.add_argument("--gp", action="store_true", help="the Gaussian process, too")
@@ -173,6 +183,7 @@ def main() -> None:
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    slow = []
     print(
         f"{'sampler':18}{'trials':>7}{'letstune':>11}{'Optuna':>11}{'ratio':>7}{'per s':>8}"
         f"{'cold':>10}"
@@ -183,13 +194,21 @@ def main() -> None:
         for n in contest.sizes:
             if options.quick and n > 1_000:
                 continue
-            read = measure(contest, n, 9 if options.quick or name == "gp" else 41)
+            turns = 9 if options.quick or name == "gp" else 41
+            read = measure(contest, n, turns)
+            if read["ratio"] > GOAL:
+                read = min(read, measure(contest, n, turns), key=lambda read: read["ratio"])
             print(
                 f"{name:18}{n:7}{read['ours'] * 1e3:8.2f} ms{read['theirs'] * 1e3:8.2f} ms"
                 f"{read['ratio']:7.2f}{1 / read['ours']:8.0f}{read['cold'] * 1e3:7.0f} ms",
                 flush=True,
             )
+            if read["ratio"] > GOAL:
+                slow.append(f"{name} after {n} trials: {read['ratio']:.2f}")
+    if slow:
+        print(f"Above {GOAL} times Optuna's time: {'; '.join(slow)}")
+    return bool(slow)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -28,11 +28,12 @@ from optuna.search_space.group_decomposed import _GroupDecomposedSearchSpace
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from letstune_optuna.seeding import Spare, reseed
+from letstune_optuna.seeding import Generators
 from letstune_optuna.storage import make_study, make_trial, running
 from letstune_optuna.told import Told
 
-_CACHES: Final = (IntersectionSearchSpace, _GroupDecomposedSearchSpace)
+CACHES: Final = (IntersectionSearchSpace, _GroupDecomposedSearchSpace)
+"""What samplers keep of the studies that they have seen."""
 
 
 class Relative(ABC):
@@ -46,17 +47,18 @@ class Relative(ABC):
 
     def __init__(self, told: Told) -> None:
         self.told = told
-        self.spare: Spare = []
 
     @abstractmethod
-    def ask(self, sampler: Any, study: Study, asked: FrozenTrial, seed: int) -> dict[str, Any]:
+    def ask(
+        self, sampler: Any, study: Study, asked: FrozenTrial, generators: Generators
+    ) -> dict[str, Any]:
         """Return coordinates by name: all, some or none of the trial's.
 
         Args:
             sampler: a fresh one.
             study: with all trials that are told, and the one asked for.
             asked: the trial asked for.
-            seed: of what is random in that.
+            generators: the sampler's, seeded for the trial.
         """
 
 
@@ -72,14 +74,16 @@ class Plain(Relative):
         self._caches: dict[str, Any] = {}
         self._rewrites = 0
 
-    def ask(self, sampler: Any, study: Study, asked: FrozenTrial, seed: int) -> dict[str, Any]:
+    def ask(
+        self, sampler: Any, study: Study, asked: FrozenTrial, generators: Generators
+    ) -> dict[str, Any]:
         """Ask as `Study.ask` does."""
         if self._rewrites == self.told.rewrites:
             vars(sampler).update(self._caches)
         self._rewrites = self.told.rewrites
         search = sampler.infer_relative_search_space(study, asked)
         found: dict[str, Any] = sampler.sample_relative(study, asked, search)
-        self._caches = {k: v for k, v in vars(sampler).items() if isinstance(v, _CACHES)}
+        self._caches = {k: v for k, v in vars(sampler).items() if isinstance(v, CACHES)}
         return found
 
 
@@ -89,7 +93,9 @@ class Everything(Relative):
     So params that are a matter of choice are from the sequence as well.
     """
 
-    def ask(self, sampler: Any, study: Study, asked: FrozenTrial, seed: int) -> dict[str, Any]:
+    def ask(
+        self, sampler: Any, study: Study, asked: FrozenTrial, generators: Generators
+    ) -> dict[str, Any]:
         """Ask for the point that has the trial's number."""
         axes = self.told.axes.by_name
         search = {name: axes[name].distribution for name in sorted(axes)}
@@ -117,7 +123,9 @@ class Common(Relative):
         super().__init__(told)
         self.search = told.axes.always()
 
-    def ask(self, sampler: Any, study: Study, asked: FrozenTrial, seed: int) -> dict[str, Any]:
+    def ask(
+        self, sampler: Any, study: Study, asked: FrozenTrial, generators: Generators
+    ) -> dict[str, Any]:
         """Ask for all parameters that are no matter of a choice."""
         return dict(sampler.sample_relative(study, asked, self.search))
 
@@ -147,7 +155,7 @@ class Generations(_Replay):
     """For a genetic algorithm. ``generation`` is the last one whose parents are chosen."""
 
     def ask(
-        self, sampler: BaseGASampler, study: Study, asked: FrozenTrial, seed: int
+        self, sampler: BaseGASampler, study: Study, asked: FrozenTrial, generators: Generators
     ) -> dict[str, Any]:
         """Number the generations, and ask for a child of the last one."""
         self.follow()
@@ -161,9 +169,8 @@ class Generations(_Replay):
         remembering = make_study(self.told.trials, asked, sampler, self.attrs)
         while (self.generation + 1) * size < len(self.completed):
             self.generation += 1
-            reseed(sampler, self.generation, self.spare)
-            sampler.get_parent_population(remembering, self.generation)
-            reseed(sampler, seed, self.spare)
+            with generators.seeded(self.generation):
+                sampler.get_parent_population(remembering, self.generation)
         last = make_study(self.told.trials, asked, sampler, dict(self.attrs))
         return sampler.sample_relative(last, asked, self.search)
 
@@ -181,7 +188,7 @@ class Optimizer(_Replay):
         self.size = 0
 
     def ask(
-        self, sampler: CmaEsSampler, study: Study, asked: FrozenTrial, seed: int
+        self, sampler: CmaEsSampler, study: Study, asked: FrozenTrial, generators: Generators
     ) -> dict[str, Any]:
         """Tell the optimizer of all generations, and ask it."""
         self.follow()
@@ -192,11 +199,10 @@ class Optimizer(_Replay):
         # Not of one that is full but has no successor yet: telling of it is part of the question.
         while first + (self.generation + 1) * self.size < len(self.completed):
             teller = running(asked.number)
-            reseed(sampler, self.generation, self.spare)
-            self._ask(sampler, teller, first)
+            with generators.seeded(self.generation):
+                self._ask(sampler, teller, first)
             self.attrs = {k: v for k, v in teller.system_attrs.items() if "optimizer" in k}
             self.generation += 1
-            reseed(sampler, seed, self.spare)
         return self._ask(sampler, asked, first)
 
     def _ask(self, sampler: CmaEsSampler, asked: FrozenTrial, first: int) -> dict[str, Any]:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import pickle
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
 from importlib.util import find_spec
 from inspect import signature
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-import cloudpickle
 from letstune import Observation, Sampler, Space
 from letstune.errors import MissingPackageError, PlanError
+from letstune.seeding import Purpose, generator, run_seed
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import (
     BaseSampler,
@@ -28,7 +27,8 @@ from optuna.samplers import (
 
 from letstune_optuna.axes import Axes, Axis
 from letstune_optuna.replay import Relative, relative_for
-from letstune_optuna.seeding import reseed, without_generators
+from letstune_optuna.seeding import Generators, Spare, dumps, loads
+from letstune_optuna.settings import settings
 from letstune_optuna.storage import make_study, running
 from letstune_optuna.told import Dropped, Told
 
@@ -51,6 +51,7 @@ class _Memory:
     space: Space | None = None
     told: Told | None = None
     relative: Relative | None = None
+    spare: Spare = field(default_factory=list)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _Memory, ()
@@ -66,7 +67,7 @@ class OptunaSampler(Sampler):
 
     CMA-ES, NSGA-II and NSGA-III keep their state in the study. It is made anew from the history,
     as if its trials had been done one after another. Another sampler that does so finds no state;
-    and one with generators that are neither NumPy's nor Python's, or global ones, is not exact.
+    and one that draws from something else than generators that it holds is refused by `check`.
 
     Args:
         sampler: it is copied, and not changed.
@@ -75,7 +76,8 @@ class OptunaSampler(Sampler):
             `optuna.samplers.TPESampler`, which makes use of them, and "complete" for any other.
 
     Raises:
-        PlanError: `sampler` is no sampler of Optuna, or cannot be pickled.
+        PlanError: `sampler` is no sampler of Optuna, cannot be pickled, or holds a generator that
+            is neither NumPy's nor Python's.
         MissingPackageError: a package is not installed that the sampler needs.
 
     >>> import optuna
@@ -100,17 +102,30 @@ class OptunaSampler(Sampler):
         # The plan's fact about a sampler is its attributes that are plain values.
         self.dropped: Dropped = dropped
         self.sampler = type(sampler).__name__
-        self.settings = _settings(sampler)
+        self._import_framework()
         try:
-            copied = pickle.loads(cloudpickle.dumps(sampler))
-            without_generators(copied)
-            self._pickled = cloudpickle.dumps(copied)
+            self._pickled, generators = dumps(sampler)
+            loads(self._pickled, 0, [])
         except Exception as error:
             raise PlanError(
                 f"{type(sampler).__name__} cannot be pickled, so a run could not be resumed with "
-                f"it: {error!r}. Give it functions of a module instead of open objects."
+                f"it: {error!r}. Give it functions of a module instead of open objects, and "
+                "generators of NumPy or Python."
             ) from error
+        self.settings = settings(sampler, generators)
         self._memory = _Memory()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._import_framework()
+
+    def _import_framework(self) -> None:
+        """Import now what Optuna would import when it first learns, in the middle of the run.
+
+        By then, trials have been trained for which letstune did not seed it.
+        """
+        if self.sampler == GPSampler.__name__:
+            import_module("torch")
 
     def propose(
         self,
@@ -123,7 +138,7 @@ class OptunaSampler(Sampler):
         seed = int(rng.integers(2**63))
         memory = self._memory
         with memory.lock, _quiet():
-            sampler: BaseSampler = pickle.loads(self._pickled)
+            sampler, generators = loads(self._pickled, run_seed(rng), memory.spare)
             # It says in a log, trial by trial, what the README says once.
             vars(sampler).update(dict.fromkeys(_TALKATIVE & vars(sampler).keys(), False))
             if memory.told is None or memory.relative is None or memory.space is not space:
@@ -131,15 +146,56 @@ class OptunaSampler(Sampler):
                 memory.relative = relative_for(sampler, memory.told)
                 memory.space = space
             try:
-                return _propose(sampler, memory.told, memory.relative, history, seed, trial)
+                return _propose(
+                    sampler, generators, memory.told, memory.relative, history, seed, trial
+                )
             except BaseException:
                 self.drop_caches()  # which may be half done
                 raise
 
     def check(self, space: Space) -> None:
-        """Refuse a space whose distributions do not tell how params come about."""
+        """Refuse a space whose distributions do not tell how params come about.
+
+        And a sampler that draws from what cannot be seeded, as far as that shows: it is asked for
+        some params of the space, each twice.
+
+        Raises:
+            PlanError: the sampler is not exact, or cannot propose params of the space.
+        """
         space.require_structure(f"sampler {self.sampler}")
         Axes(space)
+        if not isinstance(self, tuple(BY_NAME.values())):  # these are known
+            self._require_exact(space)
+
+    def _require_exact(self, space: Space) -> None:
+        rng = generator(0, Purpose.PROPOSE, 0, 0)
+        trained = [
+            Observation(trial, space.sample(rng), "trained", (float(rng.random()),))
+            for trial in range(_LEARNED)
+        ]
+        # Some first trials, as two params may be the same by chance; and one that it learns for.
+        questions = [*(([], trial) for trial in range(4)), (trained, _LEARNED)]
+        for history, trial in questions:
+            one, other = (self._propose_anew(space, history, trial) for _ in range(2))
+            if one != other:
+                raise PlanError(
+                    f"{self.sampler} was asked twice the same, and proposed {one} and {other}. "
+                    "It draws from something that cannot be seeded, so a run could not be resumed "
+                    "exactly. Let it draw from generators of NumPy or Python that it holds as "
+                    "attributes, and not look at the clock."
+                )
+        self.drop_caches()
+
+    def _propose_anew(self, space: Space, history: list[Observation], trial: int) -> str:
+        self.drop_caches()
+        try:
+            rng = generator(0, Purpose.PROPOSE, trial, 0)
+            return str(self.propose(space, history, rng, trial).to_json())
+        except Exception as error:
+            raise PlanError(
+                f"{self.sampler} cannot propose params of {space.name}: {error!r}. If it knows "
+                f"parameters by name, they are {', '.join(Axes(space).by_name) or 'none'}."
+            ) from error
 
     def drop_caches(self) -> None:
         """Forget what is kept between proposals; it costs time, and changes nothing."""
@@ -148,6 +204,7 @@ class OptunaSampler(Sampler):
 
 def _propose(
     sampler: BaseSampler,
+    generators: Generators,
     told: Told,
     relative: Relative,
     history: Sequence[Observation],
@@ -158,9 +215,9 @@ def _propose(
     told.update(history)
     asked = running(trial)
     study = make_study(told.trials, asked, sampler)
-    reseed(sampler, seed, relative.spare)
+    generators.seed(seed)
     sampler.before_trial(study, asked)
-    found = relative.ask(sampler, study, asked, seed)
+    found = relative.ask(sampler, study, asked, generators)
 
     def ask(axis: Axis) -> Any:
         coordinate = found.get(axis.name)
@@ -173,6 +230,8 @@ def _propose(
     return told.axes.build(ask)
 
 
+_LEARNED: Final = 12
+"""After how many trials most samplers do better than random."""
 _TALKATIVE: Final = {"_warn_independent_sampling"}
 
 
@@ -186,16 +245,6 @@ def _quiet() -> Iterator[None]:
         for category in (ExperimentalWarning, FutureWarning, UserWarning, RuntimeWarning):
             warnings.simplefilter("ignore", category)
         yield
-
-
-def _settings(sampler: BaseSampler) -> str:
-    """Return the plain attributes of a sampler, as JSON; not seeds, which are drawn by default."""
-    plain = {
-        name.lstrip("_"): value
-        for name, value in vars(sampler).items()
-        if isinstance(value, str | int | float | bool | None) and not name.endswith("seed")
-    }
-    return json.dumps(plain, sort_keys=True)
 
 
 def require_packages(kind: type) -> None:
@@ -416,8 +465,7 @@ class QMC(OptunaSampler):
     Args:
         qmc_type: ``"sobol"`` or ``"halton"``.
         scramble: randomize the sequence, which else begins in a corner of the space.
-        seed: of the scrambling. The run's seed cannot serve: each trial has its own from that,
-            and all trials must share one sequence.
+        seed: of the scrambling; by default, the run's.
 
     Raises:
         PlanError: an option is not what it must be.
@@ -426,10 +474,21 @@ class QMC(OptunaSampler):
 
     adaptive: ClassVar[bool] = False
 
-    def __init__(self, *, qmc_type: str = "sobol", scramble: bool = True, seed: int = 0) -> None:
+    def __init__(
+        self, *, qmc_type: str = "sobol", scramble: bool = True, seed: int | None = None
+    ) -> None:
         _expect("qmc", int, 0, seed=seed)
         _expect("qmc", bool, scramble=scramble)
-        super().__init__(_make(QMCSampler, "qmc", qmc_type=qmc_type, scramble=scramble, seed=seed))
+        super().__init__(
+            _make(
+                QMCSampler,
+                "qmc",
+                qmc_type=qmc_type,
+                scramble=scramble,
+                seed=seed,
+                warn_asynchronous_seeding=False,
+            )
+        )
         self.seed = seed
 
 

@@ -1,6 +1,7 @@
 import copy
 import logging
 import pickle
+import sys
 import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -14,6 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from letstune import Observation, Params, Sampler, Space, rand
 from letstune.errors import MissingPackageError, PlanError, SpaceError
+from letstune.seeding import Purpose, generator
+from letstune.testing.children import Child
 from spaces import observations, spaces, walks
 
 from letstune_optuna import CMAES, GP, NSGAII, QMC, TPE, OptunaSampler
@@ -93,6 +96,18 @@ def test_proposals_of_gp_are_pure_and_in_the_space(data: st.DataObject) -> None:
     assert_pure("gp", data)
 
 
+def has_torch(sampler: OptunaSampler) -> bool:
+    return "torch" in sys.modules and sampler.sampler == "GPSampler"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("gp" not in SAMPLERS, reason="needs torch")
+def test_gp_imports_torch_before_a_run_begins() -> None:
+    # And not with its first proposal but random ones: trials before had no seed for it.
+    assert has_torch(GP())
+    assert Child(has_torch, GP()).result()
+
+
 @pytest.mark.parametrize("name", NAMES)
 @settings(max_examples=10)
 @given(data=st.data())
@@ -137,7 +152,8 @@ def plane(p: Any) -> float:
 def optimize(sampler: Sampler, space: Space, function: Callable[[Any], float], n: int) -> Any:
     history: list[Observation] = []
     for trial in range(n):
-        params = propose(sampler, space, history if sampler.adaptive else [], trial, trial)
+        seen = history if sampler.adaptive else []
+        params = sampler.propose(space, seen, generator(0, Purpose.PROPOSE, trial, 0), trial)
         history.append(Observation(trial, params, "trained", (function(params),)))
     return history
 
@@ -155,15 +171,16 @@ def optimize(sampler: Sampler, space: Space, function: Callable[[Any], float], n
 )
 def test_proposes_what_optuna_does(sampler: OptunaSampler, made: Callable[[], Any]) -> None:
     # Optuna's own study, with its own state; only the generators are seeded for each trial.
-    from letstune_optuna.seeding import reseed
+    from letstune_optuna.seeding import Generators, dumps
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     theirs = made()
+    generators = Generators(dumps(theirs)[1], [])
     study = optuna.create_study(direction="maximize", sampler=theirs)
     history: list[Observation] = []
     for number in range(40):
         params = propose(sampler, Plane.space(), history, number)
-        reseed(theirs, int(np.random.default_rng(number).integers(2**63)), [])
+        generators.seed(int(np.random.default_rng(number).integers(2**63)))
         trial = study.ask()
         x, y = trial.suggest_float("x", -5, 5), trial.suggest_float("y", -5, 5)
         assert (params.x, params.y, params.n) == (x, y, trial.suggest_int("n", 0, 10)), number

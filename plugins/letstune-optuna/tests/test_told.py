@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 from spaces import spaces
 
 from letstune_optuna.axes import Axes
-from letstune_optuna.seeding import reseed
+from letstune_optuna.seeding import dumps, loads
 from letstune_optuna.told import Told
 
 
@@ -182,18 +182,26 @@ def test_adding_and_ending_are_no_rewrites() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
-def test_reseeding_reaches_samplers_within_samplers() -> None:
+def test_seeds_reach_samplers_within_samplers() -> None:
     inner = TPESampler()
     inner.own = random.Random()  # type: ignore[attr-defined]
     inner.modern = np.random.default_rng()  # type: ignore[attr-defined]
     for sampler in (PartialFixedSampler({}, inner), NSGAIISampler()):
+        pickled, found = dumps(sampler)
         drawn = []
         for _ in range(2):
-            reseed(sampler, 5, [])
-            drawn.append(draws(sampler))
-        assert drawn[0] == drawn[1]
-        reseed(sampler, 6, [])
-        assert not set(draws(sampler)) & set(drawn[0])
+            copied, generators = loads(pickled, 0, [])
+            assert len(generators.found) == len(found)
+            for seed in (5, 6, 5):
+                generators.seed(seed)
+                drawn.append(draws(copied))
+            with generators.seeded(6):
+                drawn.append(draws(copied))
+            drawn.append(draws(copied))
+        assert drawn[:5] == drawn[5:]
+        five, six, *again = drawn[:5]
+        assert again == [five, six, five]
+        assert len({*five, *six}) == 2 * len(five)
 
 
 def draws(sampler: Any) -> list[float]:
