@@ -10,6 +10,7 @@ from workers import PARTS
 SCRIPT = Path(__file__).with_name("workers.py")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", PARTS)
 def test_every_part_runs(part: str, tmp_path: Path) -> None:
     done = subprocess.run(
