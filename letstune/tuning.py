@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import secrets
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -16,57 +15,48 @@ from datetime import datetime, timedelta
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Final, Literal
 
 from letstune import pickling
-from letstune._version import __version__
 from letstune.arguments import (
-    CARRIED_OUT,
     ObserverLike,
     RoundsLike,
     SamplerLike,
     StoreLike,
     WorkersLike,
-    Workplace,
-    another_supplier,
     at_least,
     choose_observers,
     choose_sampler,
     choose_store,
-    crowded,
     describe_dataset,
     differences,
-    elsewhere,
-    here,
-    how_carried_out,
-    how_many_elsewhere,
     how_many_kept,
-    how_many_workers,
     journal_path,
-    make_executor,
     make_folder,
     make_rounds,
-    make_sampler,
     make_store,
     recorded_plugin,
 )
-from letstune.errors import (
-    CheckpointError,
-    Interrupted,
-    PickleError,
-    PlanChangedError,
-    PlanError,
-    PluginError,
-    StoreError,
+from letstune.belongings import (
+    another_dataset,
+    compare_dataset,
+    is_new,
+    keep,
+    keep_dataset,
+    plan_changed,
+    plugged_again,
+    recorded_observers,
+    restore,
+    restore_dataset,
+    versions,
 )
+from letstune.errors import CheckpointError, Interrupted, StoreError
 from letstune.executors import Executor, LocalJob
 from letstune.journal import Journal, Pickle, create, now
 from letstune.locks import JournalLock
 from letstune.machine import own_threads
 from letstune.observers import Audience, Observer
 from letstune.params import RecordedParams, Space
-from letstune.plugins import check_allowed, supplier
 from letstune.progress import Progress, say
 from letstune.records import Plan
 from letstune.results import TuningResults, _Run
@@ -77,6 +67,17 @@ from letstune.seeding import fresh_seed
 from letstune.state import State
 from letstune.stores import GONE, Store
 from letstune.trainer import P, SimpleTrainer, Trainer, check_trainer, params_class
+from letstune.workplaces import (
+    CARRIED_OUT,
+    Workplace,
+    crowded,
+    elsewhere,
+    here,
+    how_carried_out,
+    how_many_elsewhere,
+    how_many_workers,
+    make_executor,
+)
 
 RUNS: Final = "letstune-runs"
 
@@ -191,8 +192,8 @@ def tune(
     path = _new_path(trainer) if journal is None else journal_path(journal)
     chosen_store, described_store = choose_store(store, path)
     told, described_observers = choose_observers(observers)
-    kept = [_keep("trainer", trainer)]
-    kept_dataset, note = _keep_dataset(dataset, needed="workers" in carried_out)
+    kept = [keep("trainer", trainer)]
+    kept_dataset, note = keep_dataset(dataset, needed="workers" in carried_out)
     plan = Plan(
         metric=check_trainer(trainer),
         n_trials=at_least(1, "n_trials", n_trials),
@@ -218,14 +219,14 @@ def tune(
         count = how_many_elsewhere(cluster) if cluster else how_many_workers(plan)
         plan = replace(plan, lag=default_lag(max(1, count), plan.cohort_sizes[-1], plan.n_trials))
     if isinstance(sampler, Sampler):
-        kept.append(_keep("sampler", sampler))
+        kept.append(keep("sampler", sampler))
     if isinstance(store, Store):
-        kept.append(_keep("store", store))
+        kept.append(keep("store", store))
     make_folder(path)
     with JournalLock(path, now()):
         exists = path.exists()
         if not exists:
-            about = {"versions": _versions(trainer), "observers": described_observers}
+            about = {"versions": versions(trainer), "observers": described_observers}
             create(
                 path, plan.to_facts() | about, [*kept, *([kept_dataset] if kept_dataset else [])]
             )
@@ -242,7 +243,7 @@ def tune(
                 **({name: getattr(recorded, name) for name in CARRIED_OUT} | carried_out),
             )
             if exists:
-                note = _compare_dataset(opened, kept_dataset)
+                note = compare_dataset(opened, kept_dataset)
             return _run(
                 opened,
                 _agree(opened, state, plan, {}, kept, accept_changes=accept_changes),
@@ -312,11 +313,11 @@ def resume(
         recorded, state = opened.load()
         if trainer is None:
             kept = []
-            trainer = _restore(opened, "trainer", "name the trainer: --trainer MODULE:NAME.")
+            trainer = restore(opened, "trainer", "name the trainer: --trainer MODULE:NAME.")
         else:
             params_class(trainer)  # for its errors
-            kept = [_keep("trainer", trainer)]
-        again = partial(_plugged_again, opened, recorded, accept_changes=accept_changes)
+            kept = [keep("trainer", trainer)]
+        again = partial(plugged_again, opened, recorded, accept_changes=accept_changes)
         sampler, described_sampler = again("sampler")
         store, described_store = again("store")
         plan = replace(
@@ -334,7 +335,7 @@ def resume(
         facts: dict[str, Any] = {}
         note = ""
         if observers is None:
-            told = _recorded_observers(opened)
+            told = recorded_observers(opened)
         else:
             told, described = choose_observers(observers)
             if described != opened.facts()["observers"]:
@@ -342,9 +343,9 @@ def resume(
         if state.finished and not grown:
             dataset = None  # nobody is going to load it
         elif dataset is _Recorded.RECORDED:
-            dataset = _restore_dataset(opened, recorded)
+            dataset = restore_dataset(opened, recorded)
         else:
-            changed, pickles, note = _another_dataset(opened, recorded, dataset)
+            changed, pickles, note = another_dataset(opened, recorded, dataset)
             facts |= changed
             kept += pickles
         return _run(
@@ -520,7 +521,7 @@ def _agree(
         there = recorded_plugin(journal.path, "executor", plan.executor)
         plan = replace(plan, executor={**plan.executor, "by": there.by})
     if different := differences(recorded, plan, accept_changes=accept_changes):
-        raise _changed(journal.path, different, begun=state.total_epochs > 0)
+        raise plan_changed(journal.path, different, begun=state.total_epochs > 0)
     facts = dict(facts)
     if plan.n_trials != recorded.n_trials:
         facts["n_trials"] = plan.n_trials
@@ -537,29 +538,10 @@ def _agree(
         for name in CARRIED_OUT:
             if getattr(plan, name) != getattr(recorded, name):
                 facts[name] = getattr(plan, name)
-    new = [] if state.finished and not facts else [p for p in pickles if _is_new(journal, p)]
+    new = [] if state.finished and not facts else [p for p in pickles if is_new(journal, p)]
     if facts or new:
         journal.grow(facts, new)
     return journal.load()[1] if facts else state
-
-
-def _changed(path: Path, lines: Sequence[str], *, begun: bool = True) -> PlanChangedError:
-    listed = "\n".join(f"  {line}" for line in lines)
-    return PlanChangedError(
-        f"{path} was started with another plan, and nothing was changed:\n{listed}\n"
-        + (
-            "Resume it with the plan that it has, or give another journal."
-            if begun
-            else "No epoch is recorded in it yet: delete it to begin anew."
-        )
-    )
-
-
-def _is_new(journal: Journal, kept: Pickle) -> bool:
-    if journal.pickle_sha256(kept.name) == kept.sha256:
-        return False
-    before, fingerprint = journal.pickle(kept.name), kept.about.get("fingerprint")
-    return before is None or fingerprint is None or fingerprint != before.about.get("fingerprint")
 
 
 def _new_path(trainer: object) -> Path:
@@ -569,127 +551,3 @@ def _new_path(trainer: object) -> Path:
 
 def _command(path: Path) -> str:
     return f"letstune resume {shlex.quote(str(path))}"
-
-
-def _keep(name: str, value: object) -> Pickle:
-    kept = pickling.dump(name, value)
-    return replace(kept, about={**kept.about, "fingerprint": pickling.fingerprint(value)})
-
-
-def _keep_dataset(dataset: object, *, needed: bool = False) -> tuple[Pickle | None, str]:
-    """Return the dataset's pickle, or why there is none; ``needed`` if workers cannot do without.
-
-    Raises:
-        PickleError: it is needed, and cannot be pickled.
-    """
-    limit = pickling.dataset_limit()
-    try:
-        return pickling.dump("dataset", dataset, limit), ""
-    except pickling.TooBigError:
-        why = f"its pickle is larger than {limit} bytes (LETSTUNE_DATASET_LIMIT)"
-    except PickleError as error:
-        if needed:
-            raise
-        why = str(error)
-    return None, (
-        f"letstune: the dataset is not kept in the journal: {why}. The run can be resumed all the "
-        "same: letstune.resume(journal, dataset=...), or this script again."
-    )
-
-
-def _compare_dataset(journal: Journal, given: Pickle | None) -> str:
-    """Return a note if a dataset is not the one that is kept, byte for byte.
-
-    No error: the same data may be pickled in different ways.
-    """
-    if given is None or journal.pickle_sha256("dataset") in (None, given.sha256):
-        return ""
-    return (
-        "letstune: the dataset is pickled differently from the one with which the run was started; "
-        "if it is not the same data, give another journal."
-    )
-
-
-def _restore(journal: Journal, name: str, help_with: str) -> Any:
-    kept = journal.pickle(name)
-    if kept is None:
-        raise PickleError(f"{journal.path}: there is no {name} in it; {help_with}")
-    return pickling.load(kept, journal.path, help_with)
-
-
-def _plugged_again(
-    journal: Journal, plan: Plan, kind: Literal["sampler", "store"], *, accept_changes: bool
-) -> tuple[Any, dict[str, Any]]:
-    """Return the run's sampler or store, and the plan's fact about the one that is there now.
-
-    Raises:
-        PluginError: its plugin is not installed, or may not be loaded.
-        PlanChangedError: it is of another major version, whose options may be others.
-    """
-    fact = dict(getattr(plan, kind))
-    if fact["options"] is None:
-        by = fact["by"]
-        if by is not None:
-            check_allowed(f"The {kind} {fact['name']!r}", by["distribution"])
-        help_with = f"pip install {by['distribution']}" if by else "install what it needs."
-        found = _restore(journal, kind, help_with)
-        return found, fact | {"by": supplier(type(found))}
-    plugged = recorded_plugin(journal.path, kind, fact)
-    now_ = fact | {"by": plugged.by}
-    if not accept_changes and (lines := list(another_supplier(kind, fact, now_))):
-        raise _changed(journal.path, lines)
-    if kind == "sampler":
-        return make_sampler(plugged, fact["options"]), now_
-    return make_store(plugged, fact, journal.path), now_
-
-
-def _recorded_observers(journal: Journal) -> list[Observer]:
-    """Return the observers that the run names. One that is missing is no reason not to go on."""
-    told: list[Observer] = []
-    for name, options in journal.facts()["observers"]:
-        try:
-            told += choose_observers([(name, options)])[0]
-        except (PlanError, PluginError) as error:
-            say(f"letstune: {error} The run goes on without it.")
-    return told
-
-
-def _another_dataset(
-    journal: Journal, recorded: Plan, dataset: object
-) -> tuple[dict[str, Any], list[Pickle], str]:
-    """Return what of the plan changes with a dataset, what is to be kept, and a note."""
-    kept, note = _keep_dataset(dataset)
-    described = describe_dataset(dataset, kept is not None)
-    old = journal.pickle_sha256("dataset")
-    if described == recorded.dataset and kept is not None and kept.sha256 == old:
-        return {}, [], note
-    return {"dataset": described}, [kept] if kept else [], note
-
-
-def _restore_dataset(journal: Journal, plan: Plan) -> Any:
-    if not plan.dataset["kept"]:
-        raise PickleError(
-            f"{journal.path}: its dataset, a {plan.dataset['type']}, was not kept. Give it: "
-            "letstune.resume(journal, dataset=...), or run the script again that started the run."
-        )
-    return _restore(journal, "dataset", "give it: dataset=..., --dataset TEXT.")
-
-
-def _versions(trainer: object) -> dict[str, str]:
-    """Return the versions of Python, of letstune, and of what the trainer's module imports."""
-    import platform
-
-    import numpy
-
-    found = {"letstune": __version__, "python": platform.python_version()}
-    found["numpy"] = numpy.__version__
-    module = sys.modules.get(type(trainer).__module__)
-    for value in vars(module).values() if module else ():
-        # Not getattr of a module, which may import on being asked.
-        is_module = isinstance(value, ModuleType)
-        name = vars(value).get("__name__") if is_module else getattr(value, "__module__", None)
-        package = sys.modules.get(str(name).split(".")[0])
-        version = vars(package).get("__version__") if package else None
-        if package is not None and package is not module and isinstance(version, str):
-            found[package.__name__] = version
-    return dict(sorted(found.items()))

@@ -52,6 +52,8 @@ HOUSE = [
     "observers",
     # What does and records, and what a user sees of it
     "arguments",
+    "workplaces",
+    "belongings",
     "skips",
     "runner",
     "results",

@@ -458,7 +458,7 @@ def test_a_run_keeps_its_number_of_threads(
     for name in THREADS:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("letstune.machine.usable_cores", lambda: 6)
-    monkeypatch.setattr("letstune.arguments.usable_cores", lambda: 6)
+    monkeypatch.setattr("letstune.workplaces.usable_cores", lambda: 6)
     tune(Threads(), 2, path, workers=2)
     letstune.resume(path, n_trials=4, workers=1, progress=False)
     assert capsys.readouterr().err == ""
