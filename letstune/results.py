@@ -251,7 +251,8 @@ class TuningResults(Sequence[Trial[P]]):
         """
         if not self._trials or not self._trials[0]._state.epochs:
             raise TrialNotFoundError(
-                f"{self._run.path}: no trial has a result yet; `results.errors` tells what failed."
+                f"{self._run.path}: no trial has a result yet. What failed is told by "
+                f"`letstune show {self._run.path} 0`, and by the results' `errors`."
             )
         return self._trials[0]
 

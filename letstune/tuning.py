@@ -461,7 +461,7 @@ def _require_checkpoints(path: Path, state: State, store: Store) -> None:
     kept = sum(len(trial.kept) for trial in state.trials)
     if kept and next(iter(store.list()), None) is None:
         where = getattr(store, "root", type(store).__name__)
-        raise StoreError(f"{path}: {where} has none of the checkpoints of the run, {kept}, {GONE}")
+        raise StoreError(f"{path}: none of the run's {kept} checkpoints is in {where}, {GONE}")
 
 
 def _make_executor(

@@ -109,7 +109,9 @@ class Worker:
         except Exception as error:
             error.add_note(
                 f"{type(trainer).__name__}.load_dataset raised this, so no trial was trained. "
-                "Nothing is lost: resume when it is mended."
+                "Nothing is lost: mend it, and resume. The journal holds the trainer's code as it "
+                "was: if that was mended, run the script or `letstune tune` again, or give "
+                "`letstune resume` the --trainer."
             )
             raise
         self._trainer = trainer

@@ -506,7 +506,7 @@ def test_a_lost_folder_of_checkpoints_is_told_and_mended(path: Path) -> None:
     shutil.rmtree(path.with_name("run.checkpoints"))
     before = in_all(path.parent)
     done = run("resume", path, "--rounds", "3", "--quiet", code=1)
-    assert "has none of the checkpoints of the run, " in done.stderr
+    assert "none of the run's 4 checkpoints is in " in done.stderr
     assert "check --fix" in done.stderr
     assert set(in_all(path.parent)) == set(before)
     assert len(metrics_of(path)) == 8
@@ -522,7 +522,7 @@ def test_new_trials_do_not_make_a_lost_folder_again(path: Path) -> None:
     away = path.with_name("away")
     path.with_name("run.checkpoints").rename(away)
     done = run("resume", path, "-n", 6, "--quiet", code=1)
-    assert "has none of the checkpoints" in done.stderr
+    assert "none of the run's 4 checkpoints is in " in done.stderr
     assert not path.with_name("run.checkpoints").exists()
     away.rename(path.with_name("run.checkpoints"))
     run("resume", path, "-n", 6, "--quiet")

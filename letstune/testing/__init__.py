@@ -19,7 +19,7 @@ try:
 except ImportError as error:
     raise MissingPackageError(
         f"letstune.testing needs {error.name}, which is not installed:  "
-        "pip install letstune[testing]"
+        "pip install 'letstune[testing]'"
     ) from error
 
 # So that a law that is broken shows the values, as in a test file.
