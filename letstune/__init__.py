@@ -11,7 +11,7 @@ from letstune import rand
 from letstune._version import __version__ as __version__
 from letstune.checkpoints import Checkpoint
 from letstune.errors import Interrupted, LetstuneError, StopTraining
-from letstune.params import Params, RecordedParams, Space
+from letstune.params import Params, ParamsLike, RecordedParams, Space
 from letstune.records import Rounds
 from letstune.samplers import Observation, Sampler
 from letstune.stores import Store
@@ -27,6 +27,7 @@ __all__ = [
     "Observation",
     "Observer",
     "Params",
+    "ParamsLike",
     "RecordedParams",
     "Rounds",
     "Sampler",

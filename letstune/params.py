@@ -33,14 +33,14 @@ from letstune import rand
 from letstune.annotations import MISFIT, Annotation, parse
 from letstune.distributions import Constant, Distribution, OneOf, Undeclared
 from letstune.errors import SpaceError
-from letstune.recorded import RecordedParams, dumps, encode_params
+from letstune.recorded import ParamsLike, RecordedParams, dumps, encode_params
 from letstune.space import Node, Space
 from letstune.values import encode
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Params", "RecordedParams", "Space"]
+__all__ = ["Params", "ParamsLike", "RecordedParams", "Space"]
 
 _MISSING: Final = object()
 _CLASS_VAR: Final = re.compile(r"^\s*(\w+\.)*ClassVar\b")

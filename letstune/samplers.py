@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from letstune.errors import PlanError, SpaceError
 from letstune.grid import thinned
-from letstune.params import Params, RecordedParams, Space
+from letstune.params import Params, ParamsLike, RecordedParams, Space
 from letstune.seeding import Purpose, generator, run_seed
 from letstune.sobol import check_dimensions, sobol_point
 
@@ -37,7 +37,7 @@ class Observation:
     """
 
     trial: int
-    params: Params | RecordedParams
+    params: ParamsLike
     status: str
     values: tuple[float, ...] = ()
     metrics: tuple[Mapping[str, float], ...] = ()
@@ -64,7 +64,7 @@ class Sampler(ABC):
         history: Sequence[Observation],
         rng: np.random.Generator,
         trial: int,
-    ) -> Params | RecordedParams:
+    ) -> ParamsLike:
         """Return the params of a trial.
 
         Args:
@@ -100,7 +100,7 @@ class RandomSampler(Sampler):
         history: Sequence[Observation],
         rng: np.random.Generator,
         trial: int,
-    ) -> Params | RecordedParams:
+    ) -> ParamsLike:
         """Return a random draw."""
         return space.sample(rng)
 
@@ -139,7 +139,7 @@ class GridSampler(Sampler):
         history: Sequence[Observation],
         rng: np.random.Generator,
         trial: int,
-    ) -> Params | RecordedParams:
+    ) -> ParamsLike:
         """Return the point of the grid that has the trial's number."""
         return self.narrow(space).point(trial)
 
@@ -168,7 +168,7 @@ class SobolSampler(Sampler):
         history: Sequence[Observation],
         rng: np.random.Generator,
         trial: int,
-    ) -> Params | RecordedParams:
+    ) -> ParamsLike:
         """Return the point of the sequence that has the trial's number."""
         paths = space.distributions()
         point = dict(zip(paths, sobol_point(run_seed(rng), len(paths), trial), strict=True))
@@ -187,7 +187,7 @@ def propose_distinct(
     seed: int,
     trial: int,
     taken: Collection[str],
-) -> Params | RecordedParams | None:
+) -> ParamsLike | None:
     """Return a trial's params, other than those taken; None if there are no others.
 
     A sampler that repeats itself is asked again with fresh randomness. What it cannot find then
@@ -206,7 +206,7 @@ def propose_distinct(
     part = sampler.narrow(space)
     if part.size is not None and len(taken) >= part.size:
         return None
-    params: Params | RecordedParams
+    params: ParamsLike
     for attempt in range(ATTEMPTS):
         rng = generator(seed, Purpose.PROPOSE, trial, attempt)
         params = sampler.propose(space, history, rng, trial)

@@ -19,8 +19,6 @@ from letstune.values import decode, plain
 if TYPE_CHECKING:
     import numpy as np
 
-    from letstune.params import Params
-
 Node: TypeAlias = "Distribution | Space"
 Choose: TypeAlias = Callable[[str, Distribution], Any]
 
@@ -42,7 +40,7 @@ class Space:
     fields: tuple[tuple[str, Node], ...]
     custom: bool = False
     tagged: tuple[str, ...] = ()
-    cls: type[Params] | None = field(default=None, repr=False)
+    cls: Any = field(default=None, repr=False)  # of Params, which are declared further up
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Space):
@@ -142,7 +140,7 @@ class Space:
             product *= size
         return None if self.custom else product
 
-    def point(self, i: int) -> Params | RecordedParams:
+    def point(self, i: int) -> ParamsLike:
         """Return the i-th params of a finite space; the last field changes fastest.
 
         Raises:
@@ -163,7 +161,7 @@ class Space:
             values[name] = node.point(rest)
         return self._make({name: values[name] for name, _ in self.fields})
 
-    def build(self, choose: Choose) -> Params | RecordedParams:
+    def build(self, choose: Choose) -> ParamsLike:
         """Return params, with every active parameter chosen by a function.
 
         Args:
@@ -181,7 +179,7 @@ class Space:
         self.require_structure("Space.build")
         return self._build(choose, "")
 
-    def sample(self, rng: np.random.Generator) -> Params | RecordedParams:
+    def sample(self, rng: np.random.Generator) -> ParamsLike:
         """Return random params, the same for the same state of `rng`.
 
         Raises:
@@ -195,7 +193,7 @@ class Space:
                 f"{self.name} defines its own get_random_params, and was read from a journal "
                 "without its class. Import the class and use its space()."
             )
-        params = self.cls.get_random_params(rng)
+        params: ParamsLike = self.cls.get_random_params(rng)
         if type(params) is not self.cls:
             raise SpaceError(
                 f"{self.name}.get_random_params returned {params!r}, expected an instance of "
@@ -203,7 +201,7 @@ class Space:
             )
         return params
 
-    def sample_fields(self, rng: np.random.Generator) -> Params | RecordedParams:
+    def sample_fields(self, rng: np.random.Generator) -> ParamsLike:
         """Return random params by the distributions, even if the class has its own ways.
 
         It is what its `get_random_params` gets from ``super()``.
@@ -212,7 +210,7 @@ class Space:
 
     def _build(
         self, choose: Choose, prefix: str, rng: np.random.Generator | None = None
-    ) -> Params | RecordedParams:
+    ) -> ParamsLike:
         def walk(node: Any, path: str, below: str) -> Any:
             if isinstance(node, Space):
                 custom = rng is not None and node.custom
@@ -234,10 +232,11 @@ class Space:
             {name: walk(node, prefix + name, f"{prefix}{name}.") for name, node in self.fields}
         )
 
-    def _make(self, values: dict[str, Any]) -> Params | RecordedParams:
+    def _make(self, values: dict[str, Any]) -> ParamsLike:
         if self.cls is None:
             return RecordedParams(self.name, values, self.tagged)
-        return self.cls(**values)
+        params: ParamsLike = self.cls(**values)
+        return params
 
     def contains(self, params: object) -> bool:
         """Return whether `sample` could return these params, as far as the distributions tell."""
@@ -284,14 +283,15 @@ class Space:
         for name, node in self.fields:
             walk(node, getattr(params, name), prefix + name, f"{prefix}{name}.")
 
-    def decode(self, text: str) -> Params | RecordedParams:
+    def decode(self, text: str) -> ParamsLike:
         """Return the params that `Params.to_json` wrote: of the class, or recorded ones.
 
         Raises:
             SpaceError: the text is not JSON of such params.
         """
         if self.cls is not None:
-            return self.cls.from_json(text)
+            params: ParamsLike = self.cls.from_json(text)
+            return params
         try:
             return self._record(json.loads(text))
         except (ValueError, TypeError, AttributeError) as error:

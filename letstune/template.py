@@ -65,7 +65,7 @@ from typing import Any
 import numpy as np
 
 import letstune
-from letstune import Observation, Params, RecordedParams, Sampler, Space
+from letstune import Observation, ParamsLike, Sampler, Space
 from letstune.hookspecs import Register
 
 LETSTUNE_API = $api
@@ -89,7 +89,7 @@ class $cls(Sampler):
 
     def propose(
         self, space: Space, history: Sequence[Observation], rng: np.random.Generator, trial: int
-    ) -> Params | RecordedParams:
+    ) -> ParamsLike:
         """Return params: a function of what is given, and of nothing else."""
         seen = [o for o in history if o.values and o.values[-1] == o.values[-1]]
         if len(seen) < 5:

@@ -169,8 +169,8 @@ import click
 import numpy as np
 import pytest
 
-from letstune import Observation, Observer, Params, RecordedParams, Sampler, Space, Store, hookimpl
-from letstune import TuningResults
+from letstune import Observation, Observer, ParamsLike, RecordedParams, Sampler, Space, Store
+from letstune import TuningResults, hookimpl
 from letstune.executors import Delivery, Executor
 from letstune.hookspecs import Register
 from letstune.jobs import Job
@@ -186,7 +186,7 @@ class FirstSampler(Sampler):
 
     def propose(
         self, space: Space, history: Sequence[Observation], rng: np.random.Generator, trial: int
-    ) -> Params | RecordedParams:
+    ) -> ParamsLike:
         if history and history[-1].values:
             return history[-1].params
         return space.sample(rng)
