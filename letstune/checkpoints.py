@@ -61,10 +61,10 @@ class Checkpoint:
 
     def save_pickle(self, model: Any) -> None:
         """Save a model with cloudpickle, so that classes of a script or notebook are included."""
-        import cloudpickle
+        from letstune.pickler import Pickler
 
         with (self.path / PICKLE).open("wb") as file:
-            cloudpickle.dump(model, file)
+            Pickler(file).dump(model)
 
     def load_pickle(self) -> Any:
         """Return the model that `save_pickle` saved. Unpickling runs code: trust the journal.

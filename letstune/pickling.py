@@ -75,11 +75,11 @@ def dump(name: str, value: object, limit: int | None = None) -> Pickle:
 
 
 def _dumps(name: str, value: object, limit: int | None = None) -> bytes:
-    import cloudpickle
+    from letstune.pickler import Pickler
 
     file = io.BytesIO() if limit is None else _Bounded(limit)
     try:
-        cloudpickle.dump(value, file)
+        Pickler(file).dump(value)
     except TooBigError:
         raise
     except Exception as error:

@@ -32,6 +32,7 @@ HOUSE = [
     "samplers",
     # Edges, each hiding one outside thing
     "machine",
+    "pickler",
     "stores",
     "checkpoints",
     "schema",

@@ -15,6 +15,7 @@ from tiny import Climb, Hill, Point, command, in_all, python, tune
 
 import letstune
 from letstune import Params, SimpleTrainer, rand
+from letstune.checkpoints import Checkpoint
 from letstune.errors import PickleError, PlanChangedError, PlanError
 from letstune.pickling import DATASET_LIMIT, dataset_limit, dump, fingerprint, load_object
 
@@ -536,3 +537,31 @@ def test_params_of_a_scripts_class_equal_those_of_an_earlier_run(path: Path) -> 
     for told in ("True\n", "False\n"):  # made anew, from a checkpoint of another process
         done = python(script, path, cwd=path.parent)
         assert (done.stdout, done.stderr) == (told, "")
+
+
+@pytest.mark.parametrize("workers", [None, 2])
+def test_a_traceback_names_the_line_of_the_script(
+    workers: int | None, path: Path, tmp_path: Path
+) -> None:
+    script = write(tmp_path / "my.py", value="1 / 0")
+    script.write_text(script.read_text().replace("seed=1", f"seed=1, workers={workers}"))
+    python(script, path, 2, cwd=tmp_path)
+    with closing(connect(path)) as journal:
+        tracebacks = [row[0] for row in journal.execute("SELECT traceback FROM failures")]
+    line = script.read_text().splitlines().index('        return params, {"m": 1 / 0}') + 1
+    assert len(tracebacks) == 2
+    for traceback in tracebacks:
+        assert f'File "{script}", line {line}, in train' in traceback
+        assert 'return params, {"m": 1 / 0}' in traceback
+
+
+def test_code_in_a_checkpoint_remembers_its_file(tmp_path: Path) -> None:
+    def model() -> Callable[[], None]:
+        return lambda: None
+
+    checkpoint = Checkpoint(lambda: tmp_path)
+    checkpoint.save_pickle(model)
+    again = checkpoint.load_pickle()
+    assert again is not model
+    assert again.__code__.co_filename == __file__
+    assert again().__code__.co_filename == __file__

@@ -1,0 +1,32 @@
+"""The pickler: cloudpickle's, but code that is kept by value remembers which file it is from.
+
+A module of its own, since cloudpickle is imported only when something is pickled.
+"""
+
+from __future__ import annotations
+
+from collections import ChainMap
+from types import CodeType
+from typing import Any, ClassVar, Final
+
+import cloudpickle
+
+_NOWHERE: Final = "<dynamic-code>"
+
+
+def _reduce_code(code: CodeType) -> tuple[Any, ...]:
+    """Put the file back, which cloudpickle leaves out to write the same bytes wherever that is.
+
+    letstune compares code by its fingerprint, not by its pickle, and a traceback without file and
+    line is of no use to whoever reads in the morning that a trial failed.
+    """
+    make, parts = cloudpickle.Pickler.dispatch_table[CodeType](code)
+    return make, tuple(code.co_filename if part == _NOWHERE else part for part in parts)
+
+
+class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """Pickles as cloudpickle does; tracebacks of what comes back name files and lines."""
+
+    dispatch_table: ClassVar[ChainMap[type, Any]] = ChainMap(
+        {CodeType: _reduce_code}, cloudpickle.Pickler.dispatch_table
+    )
