@@ -278,10 +278,10 @@ def recorded_plugin(journal: Path, kind: str, fact: Mapping[str, Any]) -> plugin
     Raises:
         PluginError: it is not installed.
     """
+    by = fact["by"]
     try:
-        return plugins.find(kind, fact["name"])
+        return plugins.find(kind, fact["name"], of=by["distribution"])
     except PlanError as error:
-        by = fact["by"]
         raise PluginError(
             f"{journal} was started with {kind} {fact['name']!r} ({by['distribution']} "
             f"{by['version']}), which is not installed. Install it and resume again:  "

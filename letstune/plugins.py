@@ -111,7 +111,7 @@ def _canonical(distribution: str) -> str:
 def installed() -> Iterator[Plugged]:
     """Yield what there is, that of letstune first, without importing any of it."""
     for name in builtin.NAMES:
-        yield _plugged(name, builtin.__name__, (PROJECT, __version__))
+        yield _builtin(name)
     folders = [entry for entry in sys.path if isinstance(entry, str)]
     yield from _others(tuple((folder, _modified(Path(folder))) for folder in folders))
 
@@ -151,26 +151,35 @@ def _source(dist: Distribution) -> tuple[str, str]:
         return UNKNOWN, UNKNOWN
 
 
+def _builtin(entry: str) -> Plugged:
+    return _plugged(entry, builtin.__name__, (PROJECT, __version__))
+
+
 def _plugged(entry: str, module: str, source: tuple[str, str]) -> Plugged:
     kind, _, name = entry.partition(".")
     distribution, version = source
     return Plugged(kind=kind, name=name, module=module, distribution=distribution, version=version)
 
 
-def find(kind: str, name: str) -> Plugged:
+def find(kind: str, name: str, *, of: str | None = None) -> Plugged:
     """Return what is registered under a name, without importing it.
 
     Args:
         kind: one of `HOOKS`.
         name: for a store or an executor, the scheme of a URI.
+        of: the distribution that is meant, if that is known, as it is from a journal.
 
     Raises:
         PlanError: nothing is.
-        PluginError: several distributions claim the name, or LETSTUNE_PLUGINS excludes the one
-            that has it.
+        PluginError: several distributions claim the name, and none of them is the one that is
+            meant, or LETSTUNE_PLUGINS excludes the one that has it.
     """
+    if of == PROJECT and f"{kind}.{name}" in builtin.NAMES:
+        # Without looking at what is installed, which takes longer than 1,000 trials take to reopen.
+        return _builtin(f"{kind}.{name}")
     there = [plugged for plugged in installed() if plugged.kind == kind]
     claims = [plugged for plugged in there if plugged.name == name]
+    claims = [plugged for plugged in claims if plugged.distribution == of] or claims
     claims = claims or [plugged for plugged in there if plugged.name == ANY]
     may = [plugged for plugged in claims if is_allowed(plugged.distribution)]
     if claims and not may:

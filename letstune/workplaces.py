@@ -115,10 +115,10 @@ def here(plan: Plan) -> Workplace:
     """
     count = how_many_workers(plan)
     if not count:
-        return Workplace(plugins.find("executor", "in-process"), None, {})
+        return Workplace(plugins.find("executor", "in-process", of=PROJECT), None, {})
     devices = [] if plan.gpus is None else visible_devices(plan.gpus, os.environ)
     options = {"devices": devices, "threads": plan.threads}
-    return Workplace(plugins.find("executor", "processes"), count, options)
+    return Workplace(plugins.find("executor", "processes", of=PROJECT), count, options)
 
 
 def crowded(plan: Plan) -> str:

@@ -106,6 +106,24 @@ def test_nobody_takes_a_name_of_letstune(site: Path, path: Path) -> None:
         tune(Hill(), 2, path)
 
 
+def test_a_resumed_run_has_whom_it_was_started_with(site: Path, path: Path) -> None:
+    install(site, "letstune-middle", MIDDLE, "sampler.middle")
+    tune(Hill(), 2, path)
+    tune(Hill(), 2, path.with_name("middle.db"), sampler="middle")
+    install(site, "other-middle", MIDDLE, "sampler.middle", "sampler.random", "store.directory")
+    assert len(letstune.resume(path, n_trials=3, progress=False)) == 3
+    assert len(letstune.resume(path.with_name("middle.db"), n_trials=3, progress=False)) == 3
+    assert recorded(path.with_name("middle.db"), "sampler")["by"]["version"] == "1.0"
+
+
+def test_what_letstune_has_is_found_without_a_look_at_what_is_installed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tune(Hill(), 2, path)
+    monkeypatch.setattr(plugins, "installed", None)
+    assert len(letstune.resume(path, n_trials=3, progress=False)) == 3
+
+
 @pytest.mark.parametrize("listed", ["", "letstune-other", "letstune-other,another"])
 def test_what_is_not_listed_is_not_loaded(
     listed: str, site: Path, monkeypatch: pytest.MonkeyPatch

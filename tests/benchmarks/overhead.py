@@ -279,7 +279,8 @@ CONTESTANTS: dict[str, Callable[[Path, int], dict[str, float]]] = {
 def measure(name: str, n: int, preload: str | None, folder: Path | None = None) -> dict[str, float]:
     """Measure a contestant in a process of its own."""
     where = folder or Path(tempfile.mkdtemp(prefix="letstune-overhead-", dir="."))
-    env = {**os.environ, **({"LD_PRELOAD": preload} if preload else {})}
+    # NumPy's BLAS starts threads at its import that keep the other cores busy for a while.
+    env = {"OMP_NUM_THREADS": "1", **os.environ, **({"LD_PRELOAD": preload} if preload else {})}
     command = [sys.executable, __file__, "--contestant", name, "--n", str(n), "--in", str(where)]
     try:
         done = subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE)
