@@ -2,6 +2,7 @@
 
 Run it with ``python tests/benchmarks/overhead.py``; it needs Linux, a C compiler (to count
 syncs) and Optuna, all optional: what is missing is left out, and said. ``--quick`` takes a minute.
+``--sync-takes 500`` makes each sync take 500 µs longer, as on a disk with no memory of its own.
 
 Every measurement is a process of its own. The contestants take turns, so that a noisy disk is
 noisy for all of them, and medians are printed. CPU time is user and system time.
@@ -14,6 +15,7 @@ import contextlib
 import ctypes
 import json
 import os
+import random
 import re
 import resource
 import shutil
@@ -30,18 +32,26 @@ from typing import Any
 COUNTER = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <stdlib.h>
+#include <unistd.h>
 static long count = 0;
 long synced(void) { return count; }
+static void note(void) {
+    static int longer = -1;
+    if (longer < 0) longer = getenv("SYNC_TAKES") ? atoi(getenv("SYNC_TAKES")) : 0;
+    if (longer) usleep(longer);
+    __sync_fetch_and_add(&count, 1);
+}
 int fsync(int fd) {
     static int (*real)(int);
     if (!real) real = (int (*)(int)) dlsym(RTLD_NEXT, "fsync");
-    __sync_fetch_and_add(&count, 1);
+    note();
     return real(fd);
 }
 int fdatasync(int fd) {
     static int (*real)(int);
     if (!real) real = (int (*)(int)) dlsym(RTLD_NEXT, "fdatasync");
-    __sync_fetch_and_add(&count, 1);
+    note();
     return real(fd);
 }
 """
@@ -143,8 +153,12 @@ def tune(folder: Path, n: int, *, checkpoints: bool) -> dict[str, float]:
     return read | {"last tenth / first": last / first}
 
 
-def bare(folder: Path, n: int, *, checkpoints: bool) -> dict[str, float]:
+def bare(
+    folder: Path, n: int, *, checkpoints: bool = False, seeds: bool = False
+) -> dict[str, float]:
     """Do with sqlite3 and os what no program that records epochs durably can do without.
+
+    With ``seeds``, also what one cannot do without whose epochs come out the same after a crash.
 
     With SQLite's own page size and length of the -wal file: letstune's are smaller, so that its
     commits may take less wall time than these.
@@ -156,8 +170,13 @@ def bare(folder: Path, n: int, *, checkpoints: bool) -> dict[str, float]:
         "CREATE TABLE epochs (seq INTEGER PRIMARY KEY, trial INTEGER, epoch INTEGER, value REAL, "
         "metrics TEXT, started TEXT, seconds REAL, session INTEGER) STRICT"
     )
+    if seeds:
+        import numpy.random
     meter = Meter()
     for i in range(n):
+        if seeds:
+            random.seed(i)
+            numpy.random.seed(i)
         if checkpoints:
             with open(folder / "new", "wb") as file:  # noqa: PTH123
                 file.write(KILOBYTE)
@@ -268,7 +287,8 @@ def reopen(folder: Path, n: int) -> dict[str, float]:
 CONTESTANTS: dict[str, Callable[[Path, int], dict[str, float]]] = {
     "letstune": lambda folder, n: tune(folder, n, checkpoints=False),
     "letstune, 1 KB checkpoint": lambda folder, n: tune(folder, n, checkpoints=True),
-    "bare sqlite3": lambda folder, n: bare(folder, n, checkpoints=False),
+    "bare sqlite3": bare,
+    "bare sqlite3, seeds": lambda folder, n: bare(folder, n, seeds=True),
     "bare sqlite3, 1 KB file": lambda folder, n: bare(folder, n, checkpoints=True),
     "Optuna, SQLite": lambda folder, n: optuna(folder, n, storage="sqlite"),
     "Optuna, journal": lambda folder, n: optuna(folder, n, storage="journal"),
@@ -325,6 +345,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of the work")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--sync-takes", type=int, default=0, metavar="µs", help="longer")
     parser.add_argument("--only", choices=["epochs", "flat", "reopen", "start"])
     parser.add_argument("--contestant", help=argparse.SUPPRESS)
     parser.add_argument("--n", type=int, help=argparse.SUPPRESS)
@@ -334,6 +355,7 @@ def main() -> None:
         print(json.dumps(CONTESTANTS[options.contestant](options.folder, options.n)))
         return
     scale = 10 if options.quick else 1
+    os.environ["SYNC_TAKES"] = str(options.sync_takes)
     with tempfile.TemporaryDirectory(prefix="letstune-overhead-", dir=".") as name:
         preload = counter(Path(name))
         if preload is None:
