@@ -7,17 +7,27 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import shlex
 import sys
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from letstune._version import __version__
+from letstune.options import (
+    ACCEPT,
+    JOURNAL,
+    JSON,
+    OPTIONS,
+    PASSTHROUGH,
+    QUIET,
+    ROUNDS,
+    carried_out,
+    number_or_all,
+    sizes,
+)
 from letstune.tables import (
     print_json,
     print_rich,
@@ -30,9 +40,6 @@ from letstune.tables import (
 # Only click is imported here: `letstune --help` and shell completion must be quick.
 if TYPE_CHECKING:
     from letstune.results import Trial, TuningResults
-
-F = TypeVar("F", bound=Callable[..., Any])
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class _Group(click.Group):
@@ -92,131 +99,6 @@ def _raiser(error: Exception) -> Callable[[], None]:
     return fail
 
 
-class _OptionType(click.ParamType[Any]):
-    """An option of a plugin: a name and a value, which is JSON, or else text."""
-
-    name = "KEY=VALUE"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, Any]:
-        key, equals, text = str(value).partition("=")
-        if not key or not equals:
-            self.fail(f"{value!r}: expected KEY=VALUE, as multivariate=true", param, ctx)
-        try:
-            return key, json.loads(text)
-        except ValueError:
-            return key, text
-
-
-class _RoundsType(click.ParamType[Any]):
-    """Lengths of rounds, as numbers of epochs or as times."""
-
-    name = "ROUNDS"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> list[int] | list[timedelta]:
-        words = [word.strip() for word in str(value).split(",")]
-        if all(re.fullmatch(r"\d+", word) for word in words):
-            return [int(word) for word in words]
-        if all(re.fullmatch(r"\d+(\.\d+)?[smhd]", word) for word in words):
-            return [timedelta(seconds=float(word[:-1]) * _UNITS[word[-1]]) for word in words]
-        self.fail(f"{value!r}: expected epochs, as 3,9,36, or times, as 30s,5m,2h", param, ctx)
-
-
-class _IntsType(click.ParamType[Any]):
-    """A number, or several separated by commas."""
-
-    name = "SIZES"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> list[int]:
-        try:
-            return [int(word) for word in str(value).split(",")]
-        except ValueError:
-            self.fail(f"{value!r}: expected a number, or several, as 16,8,4", param, ctx)
-
-
-class _KeepCheckpointsType(click.ParamType[Any]):
-    """A number, or all."""
-
-    name = "N|all"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int | str:
-        if value == "all":
-            return "all"
-        if str(value).isdecimal():
-            return int(value)
-        self.fail(f"{value!r}: expected a number, or all", param, ctx)
-
-
-class _WorkersType(click.ParamType[Any]):
-    """A number, auto, or the URI of a cluster."""
-
-    name = "N|auto|URI"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int | str:
-        if value == "auto" or "://" in str(value):
-            return str(value)
-        if str(value).isdecimal() and int(value):
-            return int(value)
-        self.fail(f"{value!r}: expected a number, auto, or a URI as dask://host:8786", param, ctx)
-
-
-class _TimeType(click.ParamType[Any]):
-    """A time span."""
-
-    name = "TIME"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> timedelta:
-        if re.fullmatch(r"\d+(\.\d+)?[smhd]?", str(value)):
-            number, unit = str(value).rstrip("smhd"), str(value)[-1]
-            return timedelta(seconds=float(number) * _UNITS.get(unit, 1))
-        self.fail(f"{value!r}: expected a time, as 30s, 5m or 2h", param, ctx)
-
-
-def _carried_out(command: F) -> F:
-    """Add the options that tell how a plan is carried out."""
-    for option in reversed(
-        [
-            click.option(
-                "--workers",
-                type=_WorkersType(),
-                help="Processes, or where a plugin trains.  [default: here]",
-            ),
-            click.option("--gpus", help="Devices, as 0,1, or auto: a worker for each."),
-            click.option("--epoch-timeout", type=_TimeType(), help="As 90s or 2h; 0 for none."),
-            click.option("--trial-timeout", type=_TimeType(), help="Of all epochs of a trial."),
-            click.option(
-                "--max-deaths",
-                type=click.IntRange(1),
-                help="Fail a trial that kills so many workers.  [default: 3]",
-            ),
-        ]
-    ):
-        command = option(command)
-    return command
-
-
-_JOURNAL = click.argument("journal", type=click.Path(dir_okay=False, path_type=Path))
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-_QUIET = click.option("--quiet", is_flag=True, help="Show no progress.")
-_ACCEPT = click.option(
-    "--accept-changes", is_flag=True, help="Go on with another major version of a plugin."
-)
-_PASSTHROUGH = click.option(
-    "--passthrough-errors", is_flag=True, help="Stop at the first error of the trainer."
-)
-
-
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="letstune")
 def main() -> None:
@@ -237,34 +119,35 @@ def main() -> None:
 @click.option("-n", "--n-trials", type=click.IntRange(1), required=True, help="Trials in all.")
 @click.option("--journal", type=click.Path(dir_okay=False, path_type=Path), help="The run's file.")
 @click.option("--dataset", help="Passed to the trainer's load_dataset, as text.")
-@click.option("--rounds", type=_RoundsType(), help="Lengths: 3,9,36 epochs, or 30s,5m,2h.")
+@click.option("--rounds", **ROUNDS, help="Lengths: 3,9,36 epochs, or 30s,5m,2h.")
 @click.option("--keep", type=float, help="Share that advances to the next round.  [default: 0.25]")
-@click.option("--cohort", type=_IntsType(), help="How many compete, or several sizes: 16,8,4.")
+@click.option(
+    "--cohort", type=sizes, metavar="SIZES", help="How many compete, or several sizes: 16,8,4."
+)
 @click.option(
     "--sampler",
     default="random",
     show_default=True,
     help="Who proposes params; `letstune plugins` lists them.",
 )
-@click.option(
-    "--sampler-option", type=_OptionType(), multiple=True, help="Such as a=1; repeatable."
-)
+@click.option("--sampler-option", **OPTIONS, help="Such as a=1; repeatable.")
 @click.option("--store", help="Directory or URI for checkpoints.  [default: next to the journal]")
-@click.option("--store-option", type=_OptionType(), multiple=True, help="Such as a=1; repeatable.")
+@click.option("--store-option", **OPTIONS, help="Such as a=1; repeatable.")
 @click.option("--observer", "observers", multiple=True, help="Who is told; repeatable.")
-@_carried_out
+@carried_out
 @click.option("--lag", type=click.IntRange(0), help="Lag of a sampler that learns.")
 @click.option("--seed", type=click.IntRange(0), help="Of all randomness.  [default: a new one]")
 @click.option(
     "--keep-checkpoints",
-    type=_KeepCheckpointsType(),
-    default=10,
+    type=number_or_all,
+    metavar="N|all",
+    default="10",
     show_default=True,
     help="Of how many of the best trials, or all.",
 )
-@_ACCEPT
-@_PASSTHROUGH
-@_QUIET
+@ACCEPT
+@PASSTHROUGH
+@QUIET
 def tune(
     trainer: str,
     n_trials: int,
@@ -312,15 +195,15 @@ def tune(
 
 
 @main.command()
-@_JOURNAL
+@JOURNAL
 @click.option("-n", "--n-trials", type=click.IntRange(1), help="More trials in all.")
-@click.option("--rounds", type=_RoundsType(), help="Longer rounds, or more of them.")
+@click.option("--rounds", **ROUNDS, help="Longer rounds, or more of them.")
 @click.option("--trainer", metavar="MODULE_OR_FILE:TRAINER", help="Instead of the recorded one.")
 @click.option("--dataset", help="Instead of the recorded one, as text.")
-@_carried_out
-@_ACCEPT
-@_PASSTHROUGH
-@_QUIET
+@carried_out
+@ACCEPT
+@PASSTHROUGH
+@QUIET
 def resume(
     journal: Path, trainer: str | None, dataset: str | None, quiet: bool, **options: Any
 ) -> None:
@@ -348,8 +231,8 @@ def _print_summary(tuning: TuningResults[Any]) -> None:
 
 
 @main.command()
-@_JOURNAL
-@_JSON
+@JOURNAL
+@JSON
 def status(journal: Path, as_json: bool) -> None:
     """Print how far a run is. It may be running.
 
@@ -401,9 +284,9 @@ def status(journal: Path, as_json: bool) -> None:
 
 
 @main.command()
-@_JOURNAL
+@JOURNAL
 @click.option("--limit", type=click.IntRange(1), help="Print at most so many.")
-@_JSON
+@JSON
 def trials(journal: Path, limit: int | None, as_json: bool) -> None:
     """Print the trials of a run, best first.
 
@@ -417,9 +300,9 @@ def trials(journal: Path, limit: int | None, as_json: bool) -> None:
 
 
 @main.command()
-@_JOURNAL
+@JOURNAL
 @click.argument("trial", type=click.IntRange(0))
-@_JSON
+@JSON
 def show(journal: Path, trial: int, as_json: bool) -> None:
     """Print one trial: its params, all its epochs, and how it failed if it did.
 
@@ -431,8 +314,8 @@ def show(journal: Path, trial: int, as_json: bool) -> None:
 
 
 @main.command()
-@_JOURNAL
-@_JSON
+@JOURNAL
+@JSON
 def best(journal: Path, as_json: bool) -> None:
     """Print the best trial, as show does.
 
@@ -445,7 +328,7 @@ def best(journal: Path, as_json: bool) -> None:
 
 
 @main.command()
-@_JOURNAL
+@JOURNAL
 @click.option(
     "--format",
     "kind",
@@ -487,9 +370,9 @@ def export(journal: Path, kind: str, epochs: bool, output: Path | None) -> None:
 
 
 @main.command()
-@_JOURNAL
+@JOURNAL
 @click.option("--fix", is_flag=True, help="Mend what can be mended; see above.")
-@_JSON
+@JSON
 def check(journal: Path, fix: bool, as_json: bool) -> None:
     """Check a journal and its checkpoints; exit with 1 if anything is wrong.
 
@@ -520,7 +403,7 @@ def check(journal: Path, fix: bool, as_json: bool) -> None:
 
 
 @main.group(invoke_without_command=True)
-@_JSON
+@JSON
 @click.pass_context
 def plugins(ctx: click.Context, as_json: bool) -> None:
     """Print what is plugged in: samplers, stores, executors, observers, formats and commands.
@@ -550,12 +433,10 @@ def plugins(ctx: click.Context, as_json: bool) -> None:
     type=click.Choice(["sampler", "store", "executor"]),
     help="If several have the name.",
 )
-@click.option(
-    "--option", "options", type=_OptionType(), multiple=True, help="Of the plugin; repeatable."
-)
+@click.option("--option", "options", **OPTIONS, help="Of the plugin; repeatable.")
 @click.option("--uri", help="Where a store may keep what the laws put there, or an executor is.")
 @click.option("--slow", is_flag=True, help="Try the laws that take long, too.")
-@_JSON
+@JSON
 def check_plugin(
     name: str,
     kind: str | None,
@@ -609,7 +490,7 @@ def new_plugin(name: str, kind: str) -> None:
 
 
 @main.command()
-@_JOURNAL
+@JOURNAL
 @click.argument("trial", type=click.IntRange(0))
 def skip(journal: Path, trial: int) -> None:
     """End a trial of a run, which may be running, as if its trainer had stopped it.

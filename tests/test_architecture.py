@@ -62,6 +62,7 @@ HOUSE = [
     "checks",
     "tables",
     "conformance",
+    "options",
     "cli",
     "__init__",
     "__main__",

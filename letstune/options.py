@@ -1,0 +1,116 @@
+"""Options of the command line: what their values may be, and those that commands share."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_TIME: Final = r"\d+(\.\d+)?[smhd]"
+
+
+def option(text: str) -> tuple[str, Any]:
+    """Read an option of a plugin: a name and a value, which is JSON, or else text."""
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise click.BadParameter(f"{text!r}: expected KEY=VALUE, as multivariate=true")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value
+
+
+def rounds(text: str) -> list[int] | list[timedelta]:
+    """Read lengths of rounds, as numbers of epochs or as times."""
+    words = [word.strip() for word in text.split(",")]
+    if all(re.fullmatch(r"\d+", word) for word in words):
+        return [int(word) for word in words]
+    if all(re.fullmatch(_TIME, word) for word in words):
+        return [_span(word) for word in words]
+    raise click.BadParameter(f"{text!r}: expected epochs, as 3,9,36, or times, as 30s,5m,2h")
+
+
+def sizes(text: str) -> list[int]:
+    """Read a number, or several separated by commas."""
+    try:
+        return [int(word) for word in text.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"{text!r}: expected a number, or several, as 16,8,4") from None
+
+
+def number_or_all(text: str) -> int | str:
+    """Read a number, or all."""
+    if text != "all" and not text.isdecimal():
+        raise click.BadParameter(f"{text!r}: expected a number, or all")
+    return text if text == "all" else int(text)
+
+
+def workers(text: str) -> int | str:
+    """Read a number, auto, or the URI of a cluster."""
+    if text == "auto" or "://" in text:
+        return text
+    if text.isdecimal() and int(text):
+        return int(text)
+    raise click.BadParameter(f"{text!r}: expected a number, auto, or a URI as dask://host:8786")
+
+
+def time_span(text: str) -> timedelta:
+    """Read a time with its unit, or a number of seconds."""
+    if not re.fullmatch(f"{_TIME}?", text):
+        raise click.BadParameter(f"{text!r}: expected a time, as 30s, 5m or 2h")
+    return _span(text)
+
+
+def _span(text: str) -> timedelta:
+    return timedelta(seconds=float(text.rstrip("smhd")) * _UNITS.get(text[-1], 1))
+
+
+def carried_out(command: F) -> F:
+    """Add the options that tell how a plan is carried out."""
+    for add in reversed(
+        [
+            click.option(
+                "--workers",
+                type=workers,
+                metavar="N|auto|URI",
+                help="Processes, or where a plugin trains.  [default: here]",
+            ),
+            click.option("--gpus", help="Devices, as 0,1, or auto: a worker for each."),
+            click.option(
+                "--epoch-timeout",
+                type=time_span,
+                metavar="TIME",
+                help="As 90s or 2h; 0 for none.",
+            ),
+            click.option(
+                "--trial-timeout", type=time_span, metavar="TIME", help="Of all epochs of a trial."
+            ),
+            click.option(
+                "--max-deaths",
+                type=click.IntRange(1),
+                help="Fail a trial that kills so many workers.  [default: 3]",
+            ),
+        ]
+    ):
+        command = add(command)
+    return command
+
+
+JOURNAL: Final = click.argument("journal", type=click.Path(dir_okay=False, path_type=Path))
+JSON: Final = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+QUIET: Final = click.option("--quiet", is_flag=True, help="Show no progress.")
+ACCEPT: Final = click.option(
+    "--accept-changes", is_flag=True, help="Go on with another major version of a plugin."
+)
+PASSTHROUGH: Final = click.option(
+    "--passthrough-errors", is_flag=True, help="Stop at the first error of the trainer."
+)
+ROUNDS: Final[dict[str, Any]] = {"type": rounds, "metavar": "ROUNDS"}
+OPTIONS: Final[dict[str, Any]] = {"type": option, "metavar": "KEY=VALUE", "multiple": True}
