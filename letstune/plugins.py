@@ -146,9 +146,13 @@ def _source(dist: Distribution) -> tuple[str, str]:
     """Return the name and version of a distribution; of one that is half removed, unknown ones."""
     try:
         found = dist.metadata
-        return _canonical(found["Name"] or UNKNOWN), found["Version"] or UNKNOWN
-    except (KeyError, TypeError, OSError):  # versions of Python differ in how they say it
+        name, version = (
+            found[key] if key in found else UNKNOWN  # noqa: SIM401 (no get() before 3.12)
+            for key in ("Name", "Version")
+        )
+    except (TypeError, OSError):  # versions of Python differ in how they say it
         return UNKNOWN, UNKNOWN
+    return _canonical(name), version
 
 
 def _builtin(entry: str) -> Plugged:
