@@ -30,6 +30,7 @@ class Checkpoint:
     Args:
         folder: called when the folder is needed for the first time; returns it, or raises
             why there is none.
+        what: which one it is, for its repr.
 
     >>> from pathlib import Path
     >>> from tempfile import TemporaryDirectory
@@ -40,8 +41,9 @@ class Checkpoint:
     {'weights': [1, 2]}
     """
 
-    def __init__(self, folder: Callable[[], Path]) -> None:
+    def __init__(self, folder: Callable[[], Path], what: str = "in the making") -> None:
         self._folder = folder
+        self._what = what
         self._path: Path | None = None
 
     @property
@@ -58,6 +60,9 @@ class Checkpoint:
         if self._path is None:
             self._path = self._folder()
         return self._path
+
+    def __repr__(self) -> str:
+        return f"<Checkpoint {self._what}>"
 
     def save_pickle(self, model: Any) -> None:
         """Save a model with cloudpickle, so that classes of a script or notebook are included."""

@@ -228,6 +228,8 @@ def resume(
 
 def _print_summary(tuning: TuningResults[Any]) -> None:
     print_rich(tuning) if sys.stdout.isatty() else click.echo(repr(tuning))
+    if len(tuning) and all(trial.status == "failed" for trial in tuning):
+        sys.exit(1)  # there is no winner, so what comes next in a shell script must not begin
 
 
 @main.command()

@@ -40,9 +40,9 @@ class TrialError:
     Attributes:
         trial_id: the trial.
         epoch: the epoch that it was working on.
-        kind: ``raised``: the trainer raised an exception.
+        kind: ``raised``: the trainer raised an exception; ``timed out``; or ``worker died``.
         message: its last line.
-        traceback: all of it.
+        traceback: all of it; of a process that hung or died, its stacks, as far as they are known.
     """
 
     trial_id: int
@@ -192,7 +192,8 @@ class _Run:
                 # The run has gone on since these results were read.
                 raise CheckpointNotKeptError(f"{what} {self._why_not(trial_id, epoch)}") from error
 
-        return Checkpoint(folder)
+        where = "not kept" if stored is None else stored.uri
+        return Checkpoint(folder, f"of epoch {epoch} of trial {trial_id}: {where}")
 
     def _deleted(self, trial_id: int, epoch: int) -> str | None:
         with closing(Journal(self.path)) as journal:

@@ -443,12 +443,15 @@ def _run(
         raise
     finally:
         shown.close()
-    failed = [trial for trial in runner.state.trials if trial.status == "failed"]
-    if failed and len(failed) == len(runner.state.trials):
-        say(
-            f"letstune: all {len(failed)} trials failed; `letstune show {path} 0` tells how. They "
-            "are not tried again: mend the trainer, and give a new journal."
+    failed = [n for n, trial in enumerate(runner.state.trials) if trial.status == "failed"]
+    hopeless = len(failed) == len(runner.state.trials)
+    if failed and (hopeless or progress is not False):
+        line = (
+            f"letstune: {'all ' if hopeless else ''}{len(failed)} trials failed; "
+            f"`letstune show {shlex.quote(str(path))} {failed[0]}` tells how."
         )
+        advice = " They are not tried again: mend the trainer, and give a new journal."
+        say(line + advice if hopeless else line)
     return _results(path, plan, runner.state, params_cls.space(), store)
 
 

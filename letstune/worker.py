@@ -220,8 +220,10 @@ def _call(method: Callable[..., Any], *args: object) -> Any:
     """
     try:
         return method(*args)
-    except (StopTraining, Interrupted, _ContractError):
+    except (StopTraining, Interrupted):
         raise  # Interrupted: of a run within the trainer; it is meant for this one as well
+    except _ContractError as error:
+        raise TrainerError(str(error)) from None
     except (Exception, SystemExit) as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise CheckpointError(

@@ -471,6 +471,15 @@ def test_a_checkpoint_that_was_let_go_says_so_and_how_to_keep_it(read: Any, path
     assert "keep_checkpoints='all'" in told
 
 
+def test_a_checkpoint_shows_which_one_it_is(path: Path) -> None:
+    tuning = tune(Climb(), 4, path, rounds=[2], keep_checkpoints=1)
+    winner, last = tuning[0], tuning[-1]
+    epoch = winner.best_epoch.epoch if winner.best_epoch else None
+    shown = repr(winner.checkpoint)
+    assert shown.startswith(f"<Checkpoint of epoch {epoch} of trial {winner.trial_id}: t0")
+    assert repr(last.checkpoint).endswith(f"of trial {last.trial_id}: not kept>")
+
+
 def test_a_checkpoint_that_was_never_made_says_so(path: Path) -> None:
     class Silent(Hill):
         def save(self, checkpoint: Checkpoint, model: Any) -> None:

@@ -431,6 +431,13 @@ def test_the_first_error_ends_it_if_asked_for(path: Path) -> None:
     assert len(letstune.load(path).errors) == 1
 
 
+def test_without_a_winner_it_is_an_error(path: Path) -> None:
+    run("tune", "test_tuning:Hopeless", "-n", 3, "--journal", path, code=1)
+    done = run("resume", path, code=1)
+    assert "3 trials, 3 failed, finished" in done.stdout
+    run("tune", "test_tuning:Unlucky", "-n", 6, "--journal", path.with_name("b.db"), "--seed", 1)
+
+
 # Check
 
 

@@ -246,8 +246,10 @@ class Returning(Hill):
 
 
 def test_a_simple_trainer_must_return_a_tuple(path: Path) -> None:
-    with pytest.raises(TrainerError, match=r"train returned \{'height': 1\}; expected a tuple"):
+    told = r"train returned \{'height': 1\}; expected a tuple"
+    with pytest.raises(TrainerError, match=told) as caught:
         tune(Returning({"height": 1}), 1, path)
+    assert caught.type is TrainerError  # a name that is documented
 
 
 def test_a_trainer_that_breaks_its_contract_ends_the_run_and_can_be_mended(path: Path) -> None:

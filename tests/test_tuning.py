@@ -386,6 +386,13 @@ class Hopeless(Hill):
         raise ValueError("never")
 
 
+class Unlucky(Hill):
+    def train(self, params: Point) -> Any:
+        if params.x < 0:
+            raise ValueError("below")
+        return super().train(params)
+
+
 def test_a_run_may_fail_altogether(path: Path) -> None:
     tuning = tune(Hopeless(), 3, path)
     assert tuning.finished
@@ -770,7 +777,18 @@ def test_asking_for_versions_imports_nothing(path: Path, monkeypatch: pytest.Mon
 
 def test_all_trials_failing_is_told(path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     tune(Hopeless(), 3, path)
-    assert "all 3 trials failed" in capfd.readouterr().err
+    assert f"all 3 trials failed; `letstune show {path} 0` tells how" in capfd.readouterr().err
+
+
+def test_where_to_read_of_failures_is_told(path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    results = tune(Unlucky(), 6, path, progress=None)
+    first, *others = [error.trial_id for error in results.errors]
+    assert 0 < len(others) < 5
+    assert f"letstune: {len(others) + 1} trials failed; `letstune show {path} {first}` tells" in (
+        capfd.readouterr().err
+    )
+    letstune.resume(path, progress=False)
+    assert capfd.readouterr().err == ""
 
 
 def test_a_plan_without_an_epoch_may_be_deleted(path: Path) -> None:
