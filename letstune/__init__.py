@@ -41,6 +41,7 @@ __all__ = [
     "hookimpl",
     "load",
     "rand",
+    "rehearse",
     "resume",
     "tune",
 ]
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from letstune.executors import Executor
     from letstune.hookspecs import hookimpl
     from letstune.observers import Observer
+    from letstune.rehearsal import rehearse
     from letstune.results import Epoch, Trial, TrialError, TuningResults
     from letstune.tuning import load, resume, tune
 else:
@@ -58,6 +60,7 @@ else:
         "Executor": "letstune.executors",
         "hookimpl": "letstune.hookspecs",
         "Observer": "letstune.observers",
+        "rehearse": "letstune.rehearsal",
         **dict.fromkeys(["Epoch", "Trial", "TrialError", "TuningResults"], "letstune.results"),
         **dict.fromkeys(["load", "resume", "tune"], "letstune.tuning"),
     }

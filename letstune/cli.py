@@ -492,6 +492,51 @@ def new_plugin(name: str, kind: str) -> None:
 
 
 @main.command()
+@click.argument("trainer", metavar="MODULE_OR_FILE:TRAINER")
+@click.option("--dataset", help="Passed to the trainer's load_dataset, as text.")
+@click.option(
+    "-n", "--n-trials", type=click.IntRange(1), default=3, show_default=True, help="Trials in all."
+)
+@click.option(
+    "--epochs", type=click.IntRange(2), default=3, show_default=True, help="Of each trial."
+)
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all randomness."
+)
+@JSON
+def rehearse(trainer: str, as_json: bool, **options: Any) -> None:
+    """Train a little, straight on and in pieces; exit with 1 if that makes a difference.
+
+    Then what the trainer saves, and loads, is not all that its next epoch depends on, and a run
+    that is interrupted comes out differently.
+
+    \b
+    Examples:
+      letstune rehearse mlp.py:MLPTrainer
+      letstune rehearse mlp.py:MLPTrainer --dataset small.csv -n 5 --epochs 2
+    """
+    import letstune
+    from letstune.pickling import load_object
+
+    found = [
+        difference._asdict() for difference in letstune.rehearse(load_object(trainer), **options)
+    ]
+    if as_json:
+        print_json(found)
+    elif found:
+        print_table(found)
+    else:
+        click.echo(f"{trainer} comes out the same in pieces.")
+    if found:
+        click.echo(
+            "A trial came out differently once it had been interrupted. An epoch must depend on "
+            "nothing but the params, the dataset, its seeds, and what `load` brings back.",
+            err=True,
+        )
+        sys.exit(1)
+
+
+@main.command()
 @JOURNAL
 @click.argument("trial", type=click.IntRange(0))
 def skip(journal: Path, trial: int) -> None:

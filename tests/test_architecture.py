@@ -59,6 +59,7 @@ HOUSE = [
     "runner",
     "results",
     "tuning",
+    "rehearsal",
     "checks",
     "tables",
     "conformance",

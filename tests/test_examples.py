@@ -123,40 +123,22 @@ def test_second_run_of_an_example_does_nothing_again(
     assert counts(journal) == found
 
 
+@slow
 @pytest.mark.parametrize(
     ("example", "trainer", "package"),
     [
         ("digits_mlp", "DigitsMLPTrainer", "sklearn"),
         ("boosting", "BoostingTrainer", "xgboost"),
-        pytest.param("torch_mlp", "TorchTrainer", "torch", marks=slow),
+        ("torch_mlp", "TorchTrainer", "torch"),
     ],
 )
 def test_checkpoints_of_an_example_hold_all_that_the_next_epoch_depends_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, example: str, trainer: str, package: str
+    monkeypatch: pytest.MonkeyPatch, example: str, trainer: str, package: str
 ) -> None:
     require("sklearn", package)
     monkeypatch.syspath_prepend(EXAMPLES)
     trainer_cls = getattr(importlib.import_module(example), trainer)
-    straight, stepwise = tmp_path / "straight.db", tmp_path / "stepwise.db"
-
-    def tune(journal: Path, epochs: int) -> None:
-        letstune.tune(
-            trainer_cls(),
-            3,
-            journal=journal,
-            rounds=[epochs],
-            seed=2,
-            keep_checkpoints="all",
-            passthrough_errors=True,
-            progress=False,
-        )
-
-    tune(straight, 4)
-    for epochs in range(1, 5):  # a session, and so a load() from a checkpoint, an epoch
-        tune(stepwise, epochs)
-
-    assert counts(stepwise)["sessions"] > counts(straight)["sessions"]
-    assert [row[:5] for row in outcome(stepwise)] == [row[:5] for row in outcome(straight)]
+    assert letstune.rehearse(trainer_cls(), epochs=4, seed=2) == []
 
 
 def test_example_by_command_line_resumes_from_another_folder(tmp_path: Path) -> None:
