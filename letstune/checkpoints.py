@@ -173,6 +173,24 @@ class Keeper:
                 shutil.rmtree(checkpoint._path, ignore_errors=True)
 
     @contextmanager
+    def fetched(self, stored: Stored, what: str) -> Iterator[Path]:
+        """Lend a folder with a checkpoint, verified; ``what`` names it in an error.
+
+        It is the staging folder: were it one of the system's temporary files, nobody would remove
+        it if this process is killed meanwhile.
+
+        Raises:
+            CheckpointError: see `fetch`, or there is no room for it.
+            StoreError: see `fetch`.
+        """
+        with self._blamed_on_the_store(stored.uri):
+            self._staging = self._store.stage(self._token)
+        try:
+            yield fetch(self._store, stored, self._staging, what)
+        finally:
+            shutil.rmtree(self._staging, ignore_errors=True)
+
+    @contextmanager
     def _blamed_on_the_store(self, name: str) -> Iterator[None]:
         try:
             yield

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import errno
-import tempfile
 import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from letstune.checkpoints import Checkpoint, Keeper, fetch
+from letstune.checkpoints import Checkpoint, Keeper
 from letstune.errors import CheckpointError, Interrupted, StopTraining, TrainerError
 from letstune.params import Params
 from letstune.records import (
@@ -59,7 +57,6 @@ class Worker:
         self._dataset = dataset
         self._params_cls = params_cls
         self._seed = seed
-        self._store = store
         self._keeper = Keeper(store, token)
         self._metric = metric
         self._trainer: Trainer[Any] | None = None
@@ -186,9 +183,8 @@ class Worker:
             _call(model.create_model, params)
         else:
             what = f"The checkpoint of epoch {task.loaded} of trial {number}"
-            with tempfile.TemporaryDirectory(prefix="letstune-") as folder:
-                # Fetched before load() is called, so that whatever load() raises is the trial's.
-                path = fetch(self._store, task.checkpoint, Path(folder), what)
+            # Fetched before load() is called, so that whatever load() raises is the trial's.
+            with self._keeper.fetched(task.checkpoint, what) as path:
                 model = self._begin(Purpose.LOAD, number, task.loaded)
                 _call(model.load, Checkpoint(lambda: path), params)
         # Recorded epochs whose model nobody kept: the plan has grown since, or the trainer saves

@@ -274,6 +274,33 @@ def test_a_worker_that_dies_after_the_last_epoch_of_a_trial_costs_nothing(
     assert_same(path, straight)
 
 
+class DiesInLoad(Climb):
+    """Is killed in the first `load` of all. ``dataset`` is a folder."""
+
+    def load_dataset(self, dataset: Any) -> None:
+        self.folder = Path(dataset)
+
+    def load(self, checkpoint: Any, params: Point) -> None:
+        super().load(checkpoint, params)
+        with suppress(FileExistsError):
+            (self.folder / "killed").touch(exist_ok=False)
+            (self.folder / "copy").write_text(str(checkpoint.path))
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_what_is_killed_in_load_leaves_no_copy_behind(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = path.parent
+    (folder / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder / "tmp"))
+    tune(DiesInLoad(), 2, path, dataset=str(folder), rounds=[1, 1], workers=1)
+    assert len(query(path, "SELECT * FROM deaths")) == 1
+    assert not Path((folder / "copy").read_text()).exists()
+    assert list((folder / "tmp").iterdir()) == []
+    assert check_run(path) == []
+
+
 # What must end the run
 
 
