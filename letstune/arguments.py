@@ -17,7 +17,7 @@ from letstune.params import Space
 from letstune.pickling import identity, type_name
 from letstune.records import SIMPLE_ROUNDS, Plan, Rounds
 from letstune.samplers import Sampler
-from letstune.stores import Store
+from letstune.stores import Store, make_durably
 from letstune.trainer import SimpleTrainer
 
 SamplerLike = str | tuple[str, Mapping[str, Any]] | Sampler
@@ -54,6 +54,8 @@ def journal_path(journal: str | os.PathLike[str]) -> Path:
     Raises:
         PlanError: it is not the path of a file.
     """
+    if not isinstance(journal, str | os.PathLike):
+        raise PlanError(f"journal={journal!r}: expected a path of a file, such as run.db.")
     path = Path(journal)
     if not os.fspath(journal) or path.is_dir():
         found = "is a directory" if os.fspath(journal) else "is empty"
@@ -71,7 +73,7 @@ def make_folder(path: Path) -> None:
         JournalError: it cannot be made.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_durably(path.parent)
     except OSError as error:
         raise JournalError(
             f"{path}: its folder cannot be made: {error}. Give a path in a folder that is there."

@@ -132,6 +132,11 @@ def another_dataset(
     old = journal.pickle_sha256("dataset")
     if described == recorded.dataset and kept is not None and kept.sha256 == old:
         return {}, [], note
+    if old is not None or described["type"] != recorded.dataset["type"]:
+        note = note or (
+            "letstune: the dataset is another one than before, and is recorded. If metric values "
+            "cannot be compared, give another journal."
+        )
     return {"dataset": described}, [kept] if kept else [], note
 
 
@@ -144,7 +149,8 @@ def restore_dataset(journal: Journal, plan: Plan) -> Any:
     if not plan.dataset["kept"]:
         raise PickleError(
             f"{journal.path}: its dataset, a {plan.dataset['type']}, was not kept. Give it: "
-            "letstune.resume(journal, dataset=...), or run the script again that started the run."
+            "letstune.resume(journal, dataset=...) or, if it is text, --dataset; or run the script "
+            "again that started the run."
         )
     return restore(journal, "dataset", "give it: dataset=..., --dataset TEXT.")
 

@@ -11,7 +11,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -40,6 +40,9 @@ from letstune.tables import (
 # Only click is imported here: `letstune --help` and shell completion must be quick.
 if TYPE_CHECKING:
     from letstune.results import Trial, TuningResults
+
+
+_FORMATS: Final = ("csv", "json", "parquet")
 
 
 class _Group(click.Group):
@@ -298,6 +301,15 @@ def trials(journal: Path, limit: int | None, as_json: bool) -> None:
       letstune trials digits.db | column -t -s "$(printf '\\t')"
     """
     rows = list(_load(journal).rows())[:limit]
+    if sys.stdout.isatty() and not as_json:  # what fits there; the rest is in `show` and `export`
+        rows = [
+            {
+                name.removeprefix("params."): f"{value:.6g}" if isinstance(value, float) else value
+                for name, value in row.items()
+                if not name.startswith(("best", "last."))
+            }
+            for row in rows
+        ]
     print_json(rows) if as_json else print_table(rows)
 
 
@@ -334,16 +346,15 @@ def best(journal: Path, as_json: bool) -> None:
 @click.option(
     "--format",
     "kind",
-    default="csv",
-    show_default=True,
     metavar="csv|json|parquet|...",
-    help="Parquet needs pandas and pyarrow; `letstune plugins` lists others.",
+    help="By default that of the file's name, or csv. Parquet needs pandas and pyarrow; "
+    "`letstune plugins` lists others.",
 )
 @click.option("--epochs", is_flag=True, help="A row an epoch, instead of a row a trial.")
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="A file, not stdout."
 )
-def export(journal: Path, kind: str, epochs: bool, output: Path | None) -> None:
+def export(journal: Path, kind: str | None, epochs: bool, output: Path | None) -> None:
     """Write all trials, or all epochs, in another format.
 
     \b
@@ -352,10 +363,19 @@ def export(journal: Path, kind: str, epochs: bool, output: Path | None) -> None:
       letstune export digits.db --format parquet --epochs -o epochs.parquet
     """
     tuning = _load(journal)
-    if kind not in ("csv", "json", "parquet"):
+    if kind is None:
+        suffix = "" if output is None else output.suffix.removeprefix(".")
+        kind = suffix if suffix in _FORMATS else "csv"
+        if suffix and suffix not in (*_FORMATS, "txt", "tsv"):
+            raise click.UsageError(f"-o {output}: in which --format? Give csv, json, parquet, ...")
+    if kind not in _FORMATS:
+        from letstune.errors import PlanError
         from letstune.plugins import find
 
-        write = find("export", kind).factory()
+        try:
+            write = find("export", kind).factory()
+        except PlanError as error:
+            raise click.UsageError(f"{error} letstune itself has {', '.join(_FORMATS)}.") from error
         if output is None or epochs:
             raise click.UsageError(f"--format {kind} needs -o FILE, and takes no --epochs.")
         write(tuning, output)
@@ -368,7 +388,10 @@ def export(journal: Path, kind: str, epochs: bool, output: Path | None) -> None:
     if output is None:
         sys.stdout.buffer.write(data)
     else:
-        output.write_bytes(data)
+        try:
+            output.write_bytes(data)
+        except OSError as error:
+            raise click.ClickException(f"{output} cannot be written: {error.strerror}.") from error
 
 
 @main.command()

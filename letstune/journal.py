@@ -22,7 +22,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from letstune.errors import JournalError, JournalNotFoundError
+from letstune.errors import JournalError, JournalNotFoundError, LetstuneError
 from letstune.records import (
     CheckpointDeleted,
     EpochFinished,
@@ -82,11 +82,7 @@ class Journal:
         self._write = write
         self._session = 0
         self._seq = 0
-        self._version = version = _check(path)
-        if write and version < VERSION:
-            with _explained(path):
-                migrate(path)
-            self._version = VERSION
+        self._version = _check(path)
         mode = "rw" if write else "ro"
         with _explained(path):
             self._db = sqlite3.connect(
@@ -101,7 +97,8 @@ class Journal:
     def facts(self) -> dict[str, Any]:
         """Return the plan's facts by name, the latest of each."""
         rows = self._rows("SELECT fact, value FROM plan ORDER BY seq")
-        return {fact: json.loads(value) for fact, value in rows}
+        with _understood(self.path):
+            return {fact: json.loads(value) for fact, value in rows}
 
     @cached_property
     def _metric(self) -> str:
@@ -111,7 +108,7 @@ class Journal:
 
     def load(self) -> tuple[Plan, State]:
         """Return the plan, and the state that all events lead to, at one moment of the run."""
-        with _explained(self.path), _uncollected():
+        with _explained(self.path), _understood(self.path), _uncollected():
             self._db.execute("BEGIN")
             try:
                 facts = self.facts()
@@ -167,14 +164,17 @@ class Journal:
         """Yield the epochs of one trial, or of all, by trial and epoch."""
         metric = self._metric
         where = "" if trial is None else f"WHERE trial = {int(trial)} "
-        for number, epoch, metrics, started, seconds, uri, size, sha256 in self._rows(
+        rows = self._rows(
             "SELECT trial, epoch, metrics, started, seconds, checkpoint, bytes, sha256 "
             f"FROM epochs {where}ORDER BY trial, epoch"
-        ):
-            stored = None if uri is None else Stored(uri, size, sha256)
-            values = {name: float(number) for name, number in json.loads(metrics).items()}
-            # Not the column: SQLite makes NULL of NaN, and 0.0 of -0.0.
-            yield EpochFinished(number, epoch, values[metric], values, started, seconds, stored)
+        )
+        with _understood(self.path):
+            for number, epoch, metrics, started, seconds, uri, size, sha256 in rows:
+                stored = None if uri is None else Stored(uri, size, sha256)
+                values = {name: float(number) for name, number in json.loads(metrics).items()}
+                value = values[metric]  # not the column: SQLite makes NULL of NaN, 0.0 of -0.0
+                datetime.fromisoformat(started)
+                yield EpochFinished(number, epoch, value, values, started, seconds, stored)
 
     def deletions(self) -> dict[tuple[int, int], str]:
         """Return why the checkpoint of a trial and epoch was let go."""
@@ -200,7 +200,8 @@ class Journal:
             "SELECT pickle, sha256, about FROM pickles WHERE name = ? ORDER BY seq DESC LIMIT 1",
             name,
         ):
-            found = Pickle(name=name, data=data, about=json.loads(about))
+            with _understood(self.path):
+                found = Pickle(name=name, data=data, about=json.loads(about))
             if found.sha256 != sha256:
                 raise JournalError(
                     f"{self.path}: the pickled {name} is damaged, its SHA-256 is not the recorded "
@@ -216,8 +217,13 @@ class Journal:
 
     def damage(self) -> list[str]:
         """Return what SQLite finds wrong with the file; a whole one takes a pass over it."""
-        with _explained(self.path):
-            rows = [text for (text,) in self._db.execute("PRAGMA integrity_check(10)")]
+        try:
+            with _explained(self.path):
+                rows = [text for (text,) in self._db.execute("PRAGMA integrity_check(10)")]
+                for _ in self.epochs():
+                    pass
+        except JournalError as error:
+            return [str(error)]
         return [] if rows == ["ok"] else rows
 
     def _rows(self, query: str, *values: object) -> list[Any]:
@@ -300,6 +306,9 @@ class Journal:
                 self._seq = _insert_plan(self._db, self._seq, facts, pickles)
 
     def _begin_session(self) -> None:
+        if self._version < VERSION:  # only now, so that what is refused leaves the file as it was
+            migrate(self.path)
+            self._version = VERSION
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
@@ -471,6 +480,25 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise _explain(path, error) from error
+    except UnicodeDecodeError as error:
+        raise _damaged(path, error) from error
+
+
+@contextmanager
+def _understood(path: Path) -> Iterator[None]:
+    """Turn what is raised of rows that are not what was written into an error of ours."""
+    try:
+        yield
+    except LetstuneError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> JournalError:
+    return JournalError(
+        f"{path} is damaged: {type(error).__name__}: {error}. Restore it from a backup."
+    )
 
 
 def _explain(path: Path, error: sqlite3.Error) -> JournalError:

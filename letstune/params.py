@@ -269,6 +269,12 @@ def _collect_fields(cls: type[Params]) -> dict[str, _Field]:
     fields: dict[str, _Field] = {}
     for base in reversed(cls.__mro__[1:]):
         fields.update(base.__dict__.get("_fields", {}))
+        for name, value in vars(base).items():
+            if isinstance(value, Distribution) and not issubclass(base, Params):
+                raise SpaceError(
+                    f"{cls.__name__}: {base.__name__}, from which it inherits, has a distribution "
+                    f"for {name}, but is no Params. Derive {base.__name__} from letstune.Params."
+                )
     try:
         annotations = dict(cls.__annotations__)
     except NameError as error:  # they are evaluated only now, from Python 3.14 on
@@ -291,10 +297,10 @@ def _collect_fields(cls: type[Params]) -> dict[str, _Field]:
         elif name not in fields and isinstance(value, Distribution):
             raise SpaceError(
                 f"{cls.__name__}.{name} has a distribution, but no annotation, which makes it a "
-                f"parameter. Write  {name}: {value.produces.__name__} = {value}"
+                f"parameter. Write  {name}: {value.produces.__name__} = rand.{value}"
                 if value.produces
                 else f"{cls.__name__}.{name} has a distribution, but no annotation, which makes it "
-                f"a parameter. Write its type behind its name, as in  {name}: int = {value}"
+                f"a parameter. Write its type behind its name, as in  {name}: int = rand.{value}"
             )
     return fields
 

@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import lru_cache
 from importlib import import_module
 from inspect import signature
@@ -196,9 +197,11 @@ def find(kind: str, name: str, *, of: str | None = None) -> Plugged:
     if not may:
         names = ", ".join(sorted({plugged.name for plugged in there} - {ANY})) or "none"
         example = f", as in `pip install {EXAMPLES[kind]}`" if kind in EXAMPLES else ""
+        near = get_close_matches(name.lower(), {plugged.name for plugged in there}, 1)
+        meant = f"Did you mean {near[0]!r}? " if near else ""
         raise PlanError(
-            f"There is no {kind} {name!r}; there is {names}. If a plugin has it, install that"
-            f"{example}; `letstune plugins` lists those that are there."
+            f"There is no {kind} {name!r}; there is {names}. {meant}If a plugin has it, install "
+            f"that{example}; `letstune plugins` lists those that are there."
         )
     return may[0]
 

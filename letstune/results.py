@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -68,10 +68,10 @@ class Epoch:
     trial_id: int
     epoch: int
     metric_value: float
-    metric_values: Mapping[str, float]
+    metric_values: Mapping[str, float] = field(hash=False)
     started_at: datetime
     duration: float
-    _run: _Run
+    _run: _Run = field(compare=False)
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -205,10 +205,11 @@ class _Run:
             return "was never there: the trial has no such epoch, or its save() wrote nothing."
         if why == "missing":
             return "was lost, and written off by `letstune check --fix`."
+        larger = ", or a larger number" if why == "outranked" else ""
         return (
             f"was let go ({why}): kept are the best epochs of the "
-            f"{self.plan.keep_checkpoints} best trials. To keep more next time, tune with "
-            "keep_checkpoints='all', or a larger number."
+            f"{self.plan.keep_checkpoints} best trials. To keep it next time, tune with "
+            f"keep_checkpoints='all'{larger}."
         )
 
 
@@ -248,14 +249,15 @@ class TuningResults(Sequence[Trial[P]]):
         """The winner, the same as ``results[0]``.
 
         Raises:
-            TrialNotFoundError: no trial has a result yet.
+            TrialNotFoundError: no trial has a result yet, or all have failed.
         """
-        if not self._trials or not self._trials[0]._state.epochs:
+        first = self._trials[0] if self._trials else None
+        if first is None or first.status == "failed" or not first._state.epochs:
             raise TrialNotFoundError(
-                f"{self._run.path}: no trial has a result yet. What failed is told by "
-                f"`letstune show {self._run.path} 0`, and by the results' `errors`."
+                f"{self._run.path}: no trial has a result yet, or all that had one have failed. "
+                f"`letstune show {self._run.path} 0`, and the results' `errors`, tell how."
             )
-        return self._trials[0]
+        return first
 
     @property
     def errors(self) -> list[TrialError]:

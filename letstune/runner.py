@@ -74,26 +74,26 @@ class Runner:
                 journal cannot be written.
             Exception: a trainer raised it, and ``passthrough_errors`` is set.
         """
-        try:
-            self.audience.started(self.journal.path, self.state.plan)
-            with _interruptible() as interrupted:
+        with _interruptible() as interrupted:
+            try:
+                self.audience.started(self.journal.path, self.state.plan)
                 self._train(interrupted)
-            if not self.state.finished:
-                raise Interrupted(str(self.journal.path))
-        except BaseException as error:
-            stopped = isinstance(error, Interrupted | KeyboardInterrupt)
-            how = "interrupted" if stopped else "error"
-            # If not even this can be written, the error that is on its way says why; and a
-            # session without an end is what every crash leaves.
-            with suppress(JournalError):
-                self.journal.end_session(how)
-            self.audience.finished(how)
-            raise
-        else:
-            self.journal.end_session("finished")
-            self.audience.finished("finished")
-        finally:
-            self.executor.close()
+                if not self.state.finished:
+                    raise Interrupted(str(self.journal.path))
+            except BaseException as error:
+                stopped = isinstance(error, Interrupted | KeyboardInterrupt)
+                how = "interrupted" if stopped else "error"
+                # If not even this can be written, the error that is on its way says why; and a
+                # session without an end is what every crash leaves.
+                with suppress(JournalError):
+                    self.journal.end_session(how)
+                self.audience.finished(how)
+                raise
+            else:
+                self.journal.end_session("finished")
+                self.audience.finished("finished")
+            finally:
+                self.executor.close()
 
     def _train(self, interrupted: Callable[[], bool]) -> None:
         stopping = False
@@ -191,7 +191,7 @@ class Runner:
                 else:
                     events.append(event)
                     if isinstance(event, TrialFailed):
-                        errors.append(delivery.error or TrainerError(event.traceback))
+                        errors.append(_error(delivery.error, event))
         if events:
             self._record(events)
         counted = [death for task, death in deaths if self._cost_an_epoch(task, death)]
@@ -262,6 +262,15 @@ class Runner:
     def _let_go(self) -> None:
         self._due = useless(self.state.plan, self.state)
         self.state.changed.clear()
+
+
+def _error(error: BaseException | None, event: TrialFailed) -> BaseException:
+    """Return the exception behind a failure, with where it was raised."""
+    if error is None:
+        return TrainerError(event.traceback)
+    if error.__traceback__ is None:  # it has come from another process
+        error.add_note(f"It was raised in a worker:\n{event.traceback}")
+    return error
 
 
 @contextmanager

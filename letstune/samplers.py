@@ -218,9 +218,16 @@ def propose_distinct(
         if params.to_json() not in taken:
             return params
     rng = generator(seed, Purpose.PROPOSE, trial, ATTEMPTS)
-    start = 0 if part.size is None else int(rng.integers(part.size))
+    start = 0 if part.size is None else _below(part.size, rng)
     for i in range(part.size or ATTEMPTS):
         params = part.point((start + i) % part.size) if part.size else part.sample(rng)
         if params.to_json() not in taken:
             return params
     return None
+
+
+def _below(size: int, rng: np.random.Generator) -> int:
+    if size <= 2**63:
+        return int(rng.integers(size))
+    # NumPy has no larger integers; with 8 bytes to spare, the remainder is even enough.
+    return int.from_bytes(rng.bytes(size.bit_length() // 8 + 9)) % size

@@ -88,7 +88,7 @@ class DirectoryStore(Store):
 
     def stage(self, name: str) -> Path:
         """Return a folder on the same disk; see `Store.stage`."""
-        return _make_staged(self._staging / name, _make_durably)
+        return _make_staged(self._staging / name, make_durably)
 
     def put(self, name: str, folder: Path) -> str:
         """Move the folder into place; see `Store.put`."""
@@ -177,10 +177,10 @@ def _make(folder: Path) -> None:
         folder.mkdir()
 
 
-def _make_durably(folder: Path) -> None:
+def make_durably(folder: Path) -> None:
     """Make a folder and those above it, the name of each synced."""
     if not folder.is_dir():
-        _make_durably(folder.parent)
+        make_durably(folder.parent)
         _make(folder)
         _sync(folder.parent)
 

@@ -186,8 +186,8 @@ def check_trainer(trainer: Trainer[Any]) -> str:
 def begin(trainer: Trainer[Any], run_seed: int, purpose: Purpose, trial: int, epoch: int) -> None:
     """Seed a trainer and the global generators for what comes next."""
     seed = derive(run_seed, purpose, trial, epoch)
-    trainer.seed = seed
-    fields = trainer.__dict__
+    fields = trainer.__dict__  # by which a frozen dataclass may be a trainer, too
+    fields["seed"] = seed
     fields["_stream"] = (run_seed, purpose, trial, epoch)
     fields.pop("_rng", None)
     seed_globals(seed)
@@ -217,18 +217,20 @@ def metric_values(returned: object, metric: str, where: str) -> dict[str, float]
         values[name] = number
     if metric not in values:
         raise TrainerError(
-            f"{where} returned no {metric!r}, which is the trainer's metric, but only "
-            f"{sorted(values)}. Return it, or set metric to one of these."
+            f"{where} returned no {metric!r}, which is the trainer's metric, but "
+            f"{sorted(values) or 'nothing'}. Return it, and run the script again, or give "
+            "`letstune resume` the --trainer: the journal holds the code as it was. Another metric "
+            "needs a new journal."
         )
     return values
 
 
 def _real(value: Any) -> float | None:
+    if type(value).__name__ == "timedelta64":  # NumPy registers its time spans as integers
+        return None
     if not isinstance(value, Real) and getattr(value, "shape", None) == ():
         value = value.item()
     try:
         return float(value) if isinstance(value, Real) else None
     except OverflowError:  # an int beyond every float
         return math.inf if value > 0 else -math.inf
-    except TypeError:  # NumPy registers its time spans as integers
-        return None

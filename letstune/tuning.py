@@ -239,6 +239,7 @@ def tune(
                 plan,
                 seed=recorded.seed if seed is None else plan.seed,
                 lag=recorded.lag if lag is None else plan.lag,
+                rounds=recorded.rounds if rounds is None else plan.rounds,
                 threads=recorded.threads,
                 **({name: getattr(recorded, name) for name in CARRIED_OUT} | carried_out),
             )
@@ -421,9 +422,10 @@ def _run(
         _require_checkpoints(path, state, store)
     executor = _make_executor(trainer, dataset, store, used, path, token, at)
     shown = Progress(state, show=progress is not False)
-    for line in (note, "" if at or state.finished else crowded(plan)):
-        if line:
-            shown.tell(line)
+    if note:
+        say(note)  # without progress, too: what cannot be resumed as usual must not be a surprise
+    if line := "" if at or state.finished else crowded(plan):
+        shown.tell(line)
     runner = Runner(
         state=state,
         journal=journal,
@@ -437,9 +439,10 @@ def _run(
     )
     try:
         runner.run()
-    except (Interrupted, KeyboardInterrupt):
+    except (Interrupted, KeyboardInterrupt) as stop:
         shown.close()
-        say(f"letstune: interrupted; all is recorded. Resume with:  {_command(path)}")
+        but = "" if isinstance(stop, Interrupted) else " but what was in flight"
+        say(f"letstune: interrupted; all is recorded{but}. Resume with:  {_command(path)}")
         raise
     finally:
         shown.close()
@@ -490,9 +493,13 @@ def _make_executor(
 def _results(
     path: Path, plan: Plan, state: State, space: Space, store: Store | None
 ) -> TuningResults[Any]:
-    get_store = partial(open_store, path, plan) if store is None else lambda: store
+    get_store = partial(open_store, path, plan) if store is None else partial(_same, store)
     run = _Run(path=path, plan=plan, state=state, store=get_store, decode=space.decode)
     return TuningResults(run)
+
+
+def _same(store: Store) -> Store:
+    return store  # not a lambda, so that results can be pickled
 
 
 def _agree(
@@ -542,6 +549,12 @@ def _agree(
             if getattr(plan, name) != getattr(recorded, name):
                 facts[name] = getattr(plan, name)
     new = [] if state.finished and not facts else [p for p in pickles if is_new(journal, p)]
+    if state.total_epochs and any(pickle.name == "trainer" for pickle in new):
+        say(
+            f"letstune: the trainer is not as it was when {state.total_epochs} epochs of "
+            f"{journal.path} were trained; all others are trained with it as it is now. If their "
+            "metric values cannot be compared, give another journal."
+        )
     if facts or new:
         journal.grow(facts, new)
     return journal.load()[1] if facts else state
@@ -549,7 +562,7 @@ def _agree(
 
 def _new_path(trainer: object) -> Path:
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    return Path(RUNS) / f"{type(trainer).__name__}-{stamp}-{secrets.token_hex(2)}.db"
+    return Path.cwd() / RUNS / f"{type(trainer).__name__}-{stamp}-{secrets.token_hex(2)}.db"
 
 
 def _command(path: Path) -> str:

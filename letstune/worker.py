@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from letstune.checkpoints import Checkpoint, Keeper
@@ -61,6 +62,7 @@ class Worker:
         self._metric = metric
         self._trainer: Trainer[Any] | None = None
         self._model: Any = None
+        self._fields: dict[str, Any] = {}
         self._seeded: set[str] = set()
 
     def train(self, task: Task) -> Iterator[Outcome]:
@@ -110,8 +112,15 @@ class Worker:
                 "was: if that was mended, run the script or `letstune tune` again, or give "
                 "`letstune resume` the --trainer."
             )
+            if isinstance(error, FileNotFoundError):
+                error.add_note(
+                    f"What is named without its folder is looked for in {Path.cwd()}. Resume in "
+                    "the folder in which the run was started, or give `letstune resume` the path "
+                    "with --dataset."
+                )
             raise
         self._trainer = trainer
+        self._fields = dict(trainer.__dict__)
         self._seeded = frameworks()
         self._model = _OneEpoch(trainer) if isinstance(trainer, SimpleTrainer) else trainer
 
@@ -178,6 +187,7 @@ class Worker:
     def _start(self, task: Task) -> None:
         """Bring the model to where the task's next epoch begins."""
         number, params = task.trial, self._params_cls.from_json(task.params)
+        self._forget()
         if task.checkpoint is None:
             model = self._begin(Purpose.CREATE_MODEL, number, 0)
             _call(model.create_model, params)
@@ -191,6 +201,16 @@ class Worker:
         # nothing. Their seeds being the same, they come out the same.
         for epoch in range(task.loaded + 1, task.epochs):
             _call(self._begin(Purpose.TRAIN, number, epoch).train_epoch, epoch)
+
+    def _forget(self) -> None:
+        """Take back what fields the trainer was given since `load_dataset`.
+
+        Else a `load` that sets less than `create_model` would go on with what another trial has
+        left, which depends on who trained what before, where it should raise an AttributeError.
+        """
+        if self._trainer is not None:
+            self._trainer.__dict__.clear()
+            self._trainer.__dict__.update(self._fields)
 
     def close(self) -> None:
         """Tidy up."""
@@ -234,6 +254,7 @@ def _save(model: Any, checkpoint: Checkpoint) -> None:
     try:
         _call(model.save, checkpoint)
     except StopTraining as stop:
+        stop.add_note("It was raised by save. Raise it in train_epoch, with metric values.")
         raise _RaisedError(stop) from stop
 
 

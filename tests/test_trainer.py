@@ -473,6 +473,7 @@ class Stopping(EpochTrainer[Point]):
 
     def load(self, checkpoint: Checkpoint, params: Point) -> None:
         self.stop("load")
+        self.model = "loaded"
 
     def train_epoch(self, epoch: int) -> dict[str, float]:
         if epoch == 1:

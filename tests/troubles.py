@@ -113,5 +113,5 @@ class Refusing(Trouble):
 class Lying(Trouble):
     """Returns no metric values."""
 
-    def fine(self) -> None:
-        self.train_epoch = lambda epoch: None  # type: ignore
+    def train_epoch(self, epoch: int) -> Any:
+        return None if epoch == 1 else super().train_epoch(epoch)
