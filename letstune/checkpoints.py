@@ -20,7 +20,7 @@ PICKLE: Final = "model.pickle"
 
 REMEDY: Final = (
     "Bring it back from a backup; or let `letstune check --fix` write it off, and `letstune "
-    "resume` train the epochs again that nothing else can bring back."
+    "resume` train again what it still needs of it. That of a finished trial is lost then."
 )
 
 

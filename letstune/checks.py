@@ -9,10 +9,11 @@ from pathlib import Path
 
 from letstune.arguments import journal_path
 from letstune.checkpoints import REMEDY, fetch
-from letstune.errors import CheckpointError, StoreError
+from letstune.errors import CheckpointError, JournalError, SpaceError, StoreError
 from letstune.journal import Journal, now
 from letstune.locks import JournalLock, is_locked
-from letstune.records import CheckpointDeleted
+from letstune.params import Space
+from letstune.records import CheckpointDeleted, Plan
 from letstune.state import State
 from letstune.stores import Store
 from letstune.tuning import open_store
@@ -53,7 +54,7 @@ def _check(journal: Journal, *, fix: bool) -> list[Finding]:
             return [Finding(f"SQLite: {line}", str(journal.path)) for line in damage]
         plan, state = journal.load()
         store = open_store(journal.path, plan)
-        findings = []
+        findings = list(_damaged(journal, plan, state))
         lost = list(_lost(store, state))
         if lost and not fix:  # unless somebody who works on the run let it go meanwhile
             gone = journal.deletions()
@@ -76,6 +77,21 @@ def _check(journal: Journal, *, fix: bool) -> list[Finding]:
         return findings
     finally:
         journal.close()
+
+
+def _damaged(journal: Journal, plan: Plan, state: State) -> Iterator[Finding]:
+    """Yield what is recorded, and cannot be what was."""
+    for name in ("trainer", "dataset", "sampler", "store"):
+        try:
+            journal.pickle(name)
+        except JournalError as error:
+            yield Finding(str(error), name)
+    space = Space.from_json(plan.space)
+    for number, trial in enumerate(state.trials):
+        try:
+            space.decode(trial.params)
+        except SpaceError as error:
+            yield Finding(str(error), f"trial {number}")
 
 
 def _lost(store: Store, state: State) -> Iterator[tuple[int, int, str]]:

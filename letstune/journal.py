@@ -103,7 +103,8 @@ class Journal:
     @cached_property
     def _metric(self) -> str:
         # It never changes, and a sampler's history is read trial by trial.
-        metric: str = self.facts()["metric"]
+        with _understood(self.path):
+            metric: str = self.facts()["metric"]
         return metric
 
     def load(self) -> tuple[Plan, State]:

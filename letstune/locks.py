@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -87,7 +87,9 @@ class JournalLock:
     def release(self) -> None:
         """Let go of the lock."""
         if self._key in _HELD:
-            self._path.unlink(missing_ok=True)
+            # Left behind, as where the folder has become read-only, it is a file that nobody locks.
+            with suppress(OSError):
+                self._path.unlink(missing_ok=True)
             os.close(self._file)
             _HELD.discard(self._key)
 

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from letstune.records import Event, TrialFailed, WorkerDied
 from letstune.rounds import ended, planned_epochs
@@ -64,6 +64,13 @@ def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
+def _in_notebook() -> bool:
+    # A script may import IPython, and even ipykernel, for whatever reason.
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return getattr(shell, "kernel", None) is not None
+
+
 class Progress:
     """Shows how a run is going; told after each commit.
 
@@ -85,19 +92,25 @@ class Progress:
         self._show = show
         self._state = state
         self._live: Live | None = None
+        self._cell: Any = None
         if show:
             self._open()
 
     def _open(self) -> None:
-        notebook = "ipykernel" in sys.modules
-        if not (notebook or sys.stderr.isatty()):
+        if _in_notebook():
+            # Not rich's, which shows nothing there without ipywidgets.
+            from IPython import display
+
+            show: Any = display.display  # which has no types
+            self._cell = show({"text/plain": ""}, raw=True, display_id=True)
+            return
+        if not sys.stderr.isatty():
             self._next += LOG_EVERY
             return
         from rich.console import Console
         from rich.live import Live
 
-        console = Console(stderr=not notebook)
-        self._live = Live(console=console, auto_refresh=False, transient=True)
+        self._live = Live(console=Console(stderr=True), auto_refresh=False, transient=True)
         self._live.start()
 
     def recorded(self, events: Sequence[Event], state: State) -> None:
@@ -115,9 +128,11 @@ class Progress:
                 )
         moment = self._clock()
         if moment >= self._next:
-            self._next = moment + (REFRESH if self._live else LOG_EVERY)
+            self._next = moment + (REFRESH if self._live or self._cell else LOG_EVERY)
             line = describe(state, moment - self._began, self._since)
-            if self._live:
+            if self._cell:
+                self._cell.update({"text/plain": line}, raw=True)
+            elif self._live:
                 with self._unless_broken():
                     self._live.update(line, refresh=True)
             else:

@@ -129,7 +129,7 @@ class Rounds:
         """
         quotas = [size]
         for _ in self.lengths[1:]:
-            # The tiny tolerance makes 0.1 * 30 (3.0000000000000004) keep 3 of 30, not 4.
+            # The tiny tolerance makes 0.07 * 100 (7.000000000000001) keep 7 of 100, not 8.
             quotas.append(min(quotas[-1], math.ceil(self.keep * quotas[-1] * (1 - 1e-12))))
         return tuple(quotas)
 

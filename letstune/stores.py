@@ -24,9 +24,9 @@ _STAGING: Final = ".new"
 _JOINT: Final = "--"
 
 GONE: Final = (
-    "so nothing can be said of its checkpoints. Mount its disk, or bring it back; nothing recorded "
-    "is lost. If it is gone for good, make an empty folder there, let `letstune check --fix` write "
-    "off what was in it, and resume."
+    "so nothing can be said of its checkpoints. Mount its disk, or bring it back, under the "
+    "journal's name if that was renamed; nothing recorded is lost. If it is gone for good, make an "
+    "empty folder there, let `letstune check --fix` write off what was in it, and resume."
 )
 """What to do when there is no such folder: an empty one is believed, a missing one is not."""
 

@@ -243,15 +243,16 @@ def tune(
                 threads=recorded.threads,
                 **({name: getattr(recorded, name) for name in CARRIED_OUT} | carried_out),
             )
+            kept_in = chosen_store if isinstance(store, Store) else open_store(path, recorded)
             if exists:
                 note = compare_dataset(opened, kept_dataset)
             return _run(
                 opened,
-                _agree(opened, state, plan, {}, kept, accept_changes=accept_changes),
+                _agree(opened, state, plan, {}, kept, kept_in, accept_changes=accept_changes),
                 trainer,
                 dataset,
                 sampler=chosen,
-                store=chosen_store if isinstance(store, Store) else open_store(path, recorded),
+                store=kept_in,
                 observers=told,
                 workers=workers,
                 note=note,
@@ -351,7 +352,7 @@ def resume(
             kept += pickles
         return _run(
             opened,
-            _agree(opened, state, plan, facts, kept, accept_changes=accept_changes),
+            _agree(opened, state, plan, facts, kept, store, accept_changes=accept_changes),
             trainer,
             dataset,
             sampler=sampler,
@@ -418,8 +419,6 @@ def _run(
     used, at = replace(plan, workers=None, executor=None, gpus=None), None
     if not state.finished:
         used, at = plan, elsewhere(plan.workers if workers is None else workers)
-    if not state.finished:
-        _require_checkpoints(path, state, store)
     executor = _make_executor(trainer, dataset, store, used, path, token, at)
     shown = Progress(state, show=progress is not False)
     if note:
@@ -508,6 +507,7 @@ def _agree(
     plan: Plan,
     facts: Mapping[str, Any],
     pickles: Sequence[Pickle],
+    store: Store,
     *,
     accept_changes: bool,
 ) -> State:
@@ -519,11 +519,13 @@ def _agree(
         plan: what is wanted.
         facts: what else of the plan is to change.
         pickles: what is to be kept; the trainer only if it has changed since, and is needed.
+        store: where the checkpoints are.
         accept_changes: whether the sampler and the store may be of other versions.
 
     Raises:
         PlanChangedError: the plans differ; nothing was changed.
         PluginError: the executor that is needed is not installed; nothing was changed.
+        StoreError: the store is away; nothing was changed.
     """
     recorded = state.plan
     grown = (plan.n_trials, plan.rounds) != (recorded.n_trials, recorded.rounds)
@@ -532,6 +534,8 @@ def _agree(
         plan = replace(plan, executor={**plan.executor, "by": there.by})
     if different := differences(recorded, plan, accept_changes=accept_changes):
         raise plan_changed(journal.path, different, begun=state.total_epochs > 0)
+    if grown or not state.finished:
+        _require_checkpoints(journal.path, state, store)
     facts = dict(facts)
     if plan.n_trials != recorded.n_trials:
         facts["n_trials"] = plan.n_trials

@@ -515,12 +515,11 @@ def test_a_lost_folder_of_checkpoints_is_told_and_mended(path: Path) -> None:
     done = run("resume", path, "--rounds", "3", "--quiet", code=1)
     assert "none of the run's 4 checkpoints is in " in done.stderr
     assert "check --fix" in done.stderr
-    assert set(in_all(path.parent)) == set(before)
-    assert len(metrics_of(path)) == 8
+    assert in_all(path.parent) == before
     assert "There is no folder" in run("check", path, "--fix", code=1).stderr
     path.with_name("run.checkpoints").mkdir()
     assert len(json.loads(run("check", path, "--fix", "--json").stdout)) == 4
-    run("resume", path, "--quiet")
+    run("resume", path, "--rounds", "3", "--quiet")
     assert {len(trial.epochs) for trial in letstune.load(path)} == {3}
 
 
@@ -581,8 +580,8 @@ def test_tampering_is_found(path: Path) -> None:
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("INSERT INTO stops SELECT max(seq) + 5, 0, 9, 1 FROM sessions")
         db.execute(
-            "INSERT INTO epochs SELECT max(seq) + 9, 1, 7, 1, '{}', '', 1, NULL, NULL, NULL, NULL, "
-            "1 FROM sessions"
+            "INSERT INTO epochs SELECT max(seq) + 9, 1, 7, 1, '{\"height\": 1}', '2026-01-01', 1, "
+            "NULL, NULL, NULL, NULL, 1 FROM sessions"
         )
     assert "changed by something else" in run("check", path, code=1).stderr
 
@@ -626,3 +625,15 @@ def test_an_error_of_ours_keeps_its_traceback(path: Path) -> None:
     assert done.returncode == 1
     assert "Traceback" in done.stderr
     assert "ZeroDivisionError" in done.stderr
+
+
+def test_a_format_may_be_that_of_the_files_name(walked: Path, tmp_path: Path) -> None:
+    run("export", walked, "-o", tmp_path / "run.json")
+    assert isinstance(json.loads((tmp_path / "run.json").read_text()), list)
+    assert "which --format" in run("export", walked, "-o", tmp_path / "run.xlsx", code=2).stderr
+    assert "csv, json, parquet" in run("export", walked, "--format", "xml", code=2).stderr
+    told = run("export", walked, "-o", tmp_path / "nowhere" / "x.csv", code=1).stderr
+    assert "cannot be written" in told
+    assert "Did you mean 'sobol'?" in (
+        run("tune", "tiny:Hill", "-n", 1, "--sampler", "Sobl", code=2).stderr
+    )

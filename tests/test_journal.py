@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import sqlite3
+import stat
 import struct
 import subprocess
 import sys
@@ -15,15 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from facts import facts, metrics_of
 from tiny import TESTS, Climb, Hill, Point, in_all, python, tune
 from walks import WalkTrainer
 
 import letstune
 from letstune.checkpoints import Checkpoint
+from letstune.cli import main
 from letstune.errors import IllegalEventError, JournalError, JournalNotFoundError
 from letstune.journal import Journal, now
-from letstune.records import WorkerDied
+from letstune.records import EpochFinished, WorkerDied
 from letstune.schema import APPLICATION_ID, TABLES, VERSION, VIEWS
 
 
@@ -743,3 +746,65 @@ def write_golden_journal() -> None:
     dump.parent.mkdir(exist_ok=True)
     dump.write_text(text.replace(f"{TESTS.parent}{os.sep}", "") + "\n")
     path.unlink()
+
+
+# Of what reviewers found
+
+
+def test_what_is_refused_leaves_an_old_journal_as_it_was(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(GOLDEN[0].read_text())
+    before = path.read_bytes()
+    with closing(Journal(path, write=True)) as journal:
+        journal.load()
+    assert path.read_bytes() == before
+
+
+def test_a_run_is_durable(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    fsync, rename, append = os.fsync, os.rename, Journal.append
+
+    def synced(handle: int) -> None:
+        done.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+        fsync(handle)
+
+    def renamed(source: Any, target: Any) -> None:
+        done.append("rename")
+        rename(source, target)
+
+    def appended(journal: Journal, events: Any) -> None:
+        append(journal, events)
+        if any(isinstance(event, EpochFinished) for event in events):
+            ((mode,),) = journal._db.execute("PRAGMA synchronous")
+            done.append(f"row {mode}")
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "rename", renamed)
+    monkeypatch.setattr(Journal, "append", appended)
+    tune(Climb(), 1, path, rounds=[2])
+    full = 2
+    assert done[-8:] == ["file", "rename", "folder", f"row {full}"] * 2
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "bad"),
+    [
+        ("plan", "value", "no JSON"),
+        ("plan", "fact", "nothing that is known"),
+        ("epochs", "metrics", "{}"),
+        ("epochs", "metrics", '{"height": "'),
+        ("epochs", "started", "yesterday"),
+        ("pickles", "about", "no JSON"),
+        ("pickles", "pickle", b"other bytes"),
+        ("trials", "params", "{}"),
+    ],
+)
+def test_a_damaged_row_is_told(table: str, column: str, bad: str | bytes, path: Path) -> None:
+    tune(Climb(), 2, path, rounds=[1])
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(f"DROP TRIGGER {table}_refuses_update")
+        db.execute(f"UPDATE {table} SET {column} = ?", (bad,))
+    done = CliRunner().invoke(main, ["check", str(path)])
+    assert done.exit_code == 1
+    assert isinstance(done.exception, SystemExit)
+    assert "damaged" in done.output or "no JSON of params" in done.output

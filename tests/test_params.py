@@ -699,3 +699,13 @@ def test_a_distribution_without_an_annotation_is_refused() -> None:
         class P(Params):
             x: float = rand.uniform(0, 1)
             batch = rand.ints(8, 256)
+
+
+def test_a_distribution_of_a_mixin_is_refused() -> None:
+    class Mixin:
+        lr: float = rand.uniform(0, 1)
+
+    with pytest.raises(SpaceError, match=r"Derive Mixin from letstune\.Params"):
+
+        class Mixed(Mixin, Params):
+            x: float = rand.uniform(0, 1)

@@ -1,10 +1,10 @@
+import os
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
-from tiny import Climb, Hill, tune
+from tiny import ROOT, TESTS, Climb, Hill, tune
 
 from letstune.journal import Journal
 from letstune.progress import LOG_EVERY, Progress, describe, duration
@@ -165,16 +165,34 @@ def test_on_a_terminal_a_line_changes(clock: Clock, capsys: pytest.CaptureFixtur
     assert "best 0.3 (trial 3)" in err
 
 
-def test_in_a_notebook_it_works_as_well(
-    clock: Clock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))
-    shown = Progress(state(), clock=clock)
-    clock.now += 1
-    shown.recorded([], state(*FIRST_ROUND))
-    shown.close()
-    out, err = capsys.readouterr()
-    assert "best 0.3 (trial 3)" in out + err
+NOTEBOOK = """
+import letstune, tiny, letstune.progress
+letstune.progress.REFRESH = 0.0
+tiny.tune(tiny.Climb(), 3, {journal!r}, rounds=[2], progress=True)
+"""
+
+
+@pytest.mark.slow
+def test_in_a_notebook_a_cell_changes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ipykernel")
+    nbclient = pytest.importorskip("nbclient")
+    from nbformat.v4 import new_code_cell, new_notebook
+
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{TESTS}")
+    cell = new_code_cell(NOTEBOOK.format(journal=str(path)))
+    updates = []
+
+    class Client(nbclient.NotebookClient):  # type: ignore[misc]
+        def process_message(self, message: Any, *args: Any) -> Any:
+            if message["msg_type"] == "update_display_data":
+                updates.append(message["content"]["data"]["text/plain"])
+            return super().process_message(message, *args)
+
+    Client(new_notebook(cells=[cell])).execute()
+    assert any("of 3 trials left" in line and "epochs, best" in line for line in updates)
+    shown = "".join(output.get("text", "") for output in cell["outputs"])
+    assert "finished, 0 of 3 trials left" in shown
+    assert "Warning" not in shown
 
 
 @pytest.mark.parametrize("trainer", [Climb(), Hill()])

@@ -419,3 +419,16 @@ def test_points_that_make_no_grid_are_refused(points: Any, wanted: str, path: Pa
 def test_a_grid_asks_nothing_of_the_history_or_the_seed() -> None:
     sampler = GridSampler(2)
     assert proposed(sampler, Few.space(), 5) == Few(a=True, b="z")
+
+
+def test_a_finite_space_may_be_larger_than_numpys_integers() -> None:
+    class Huge(Params):
+        a: int = rand.oneof([0, rand.ints(1, 2**60)], weights=[1, 1e-12])
+        b: int = rand.oneof([0, rand.ints(1, 2**60)], weights=[1, 1e-12])
+
+    taken: set[str] = set()
+    for trial in range(5):
+        params = propose_distinct(RandomSampler(), Huge.space(), [], 1, trial, taken)
+        assert params is not None
+        taken.add(params.to_json())
+    assert len(taken) == 5

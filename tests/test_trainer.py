@@ -3,6 +3,7 @@ import pickle
 import random
 import sys
 import threading
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -615,3 +616,42 @@ def test_a_framework_may_be_imported_in_load_dataset(
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace())  # to be put back
     del sys.modules["torch"]
     tune(TorchInTime(), 2, path)  # a warning would be an error
+
+
+class LeavesAField(Climb):
+    """Sets a field in create_model that load does not set."""
+
+    def create_model(self, params: Point) -> None:
+        super().create_model(params)
+        self.pace = params.n
+
+    def train_epoch(self, epoch: int) -> dict[str, float]:
+        return {"height": self.pace}
+
+
+def test_a_trial_never_goes_on_with_the_fields_of_another(path: Path) -> None:
+    tuning = tune(LeavesAField(), 4, path, rounds=[1, 2])
+    (error,) = tuning.errors
+    assert error.epoch == 1
+    assert "has no attribute 'pace'" in error.message
+
+
+@dataclass(frozen=True)
+class Frozen(SimpleTrainer[Point]):
+    metric = "height"
+    slope: float = 1.0
+
+    def load_dataset(self, dataset: Any) -> None:
+        pass
+
+    def train(self, params: Point) -> Any:
+        return params, {"height": self.slope * params.x + self.seed}
+
+
+def test_a_frozen_dataclass_may_be_a_trainer(path: Path) -> None:
+    assert tune(Frozen(), 1, path).finished
+
+
+def test_a_time_span_is_no_metric_value() -> None:
+    with pytest.raises(TrainerError, match="real number"):
+        metric_values({"m": np.timedelta64(3)}, "m", "It")

@@ -1,5 +1,7 @@
 import json
+import pickle
 import re
+import shutil
 import sys
 import threading
 from collections.abc import Sequence
@@ -19,7 +21,14 @@ from walks import NearBest, WalkTrainer
 import letstune
 from letstune import EpochTrainer, Params, Rounds, Sampler, SimpleTrainer, rand
 from letstune.checkpoints import Checkpoint
-from letstune.errors import LetstuneError, PlanChangedError, PlanError, SpaceError, TrainerError
+from letstune.errors import (
+    LetstuneError,
+    PlanChangedError,
+    PlanError,
+    SpaceError,
+    StoreError,
+    TrainerError,
+)
 from letstune.samplers import GridSampler, Observation, RandomSampler
 from letstune.stores import DirectoryStore
 
@@ -889,3 +898,76 @@ def test_what_a_script_has_mended_is_what_goes_on(tmp_path: Path) -> None:
     letstune.resume(tmp_path / "run.db", n_trials=6, progress=False)
     tuning = letstune.load(tmp_path / "run.db")
     assert [tuning.trial(n).params.x for n in range(6)] == [0.25, 0.25, 0.5, 0.5, 0.5, 0.5]
+
+
+def test_a_refused_extension_leaves_the_journal_as_it_was(path: Path) -> None:
+    tune(Climb(), 2, path, rounds=[2])
+    shutil.rmtree(path.with_name("run.checkpoints"))
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match="none of the run's 2 checkpoints"):
+        letstune.resume(path, n_trials=4, progress=False)
+    assert path.read_bytes() == before
+
+
+def test_rounds_that_are_not_asked_for_are_those_of_the_run(path: Path) -> None:
+    tune(Climb(), 2, path, rounds=[1, 2])
+    assert tune(Climb(), 3, path).finished
+    assert in_epochs(path) == {1, 3}
+
+
+def in_epochs(path: Path) -> set[int]:
+    return {len(trial.epochs) for trial in letstune.load(path)}
+
+
+def test_a_journal_without_a_name_is_found_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tuning = letstune.tune(Hill(), 1, progress=False)
+    monkeypatch.chdir("/")
+    assert tuning[0].epochs[0].epoch == 0
+
+
+class Plus(Hill):
+    def __init__(self, more: float) -> None:
+        self.more = more
+
+    def train(self, params: Point) -> Any:
+        return params, {"height": params.x + self.more}
+
+
+def test_another_trainer_is_noted(path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    tune(Plus(1), 2, path)
+    tune(Plus(1), 3, path)
+    assert capfd.readouterr().err == ""
+    tune(Plus(100), 4, path)
+    assert f"the trainer is not as it was when 3 epochs of {path} were trained" in (
+        capfd.readouterr().err
+    )
+
+
+def test_without_a_result_there_is_no_best(path: Path) -> None:
+    class LateHopeless(Climb):
+        def train_epoch(self, epoch: int) -> dict[str, float]:
+            return {"height": 1 / (1 - epoch)}
+
+    tuning = tune(LateHopeless(), 2, path, rounds=[2])
+    assert [len(trial.epochs) for trial in tuning] == [1, 1]
+    with pytest.raises(LetstuneError, match="all that had one have failed"):
+        _ = tuning.best
+
+
+def test_results_can_be_pickled_and_epochs_compared(path: Path) -> None:
+    tuning = tune(Climb(), 2, path, rounds=[2])
+    again = pickle.loads(pickle.dumps(tuning))
+    assert [trial.metric_value for trial in again] == [trial.metric_value for trial in tuning]
+    assert set(again[0].epochs) == set(tuning[0].epochs)
+
+
+def test_a_new_journal_needs_no_pandas(tmp_path: Path) -> None:
+    code = (
+        "import sys, tiny, pathlib; tiny.tune(tiny.Hill(), 1, pathlib.Path('a.db')); "
+        "print('pandas' in sys.modules); import pandas"
+    )
+    done = python("-c", code, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "False\n"), done.stderr
