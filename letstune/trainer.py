@@ -109,7 +109,8 @@ class EpochTrainer(Trainer[P]):
     often as the rounds want, with `save` after each.
 
     For exact resume, what `save` saves must be all that the next epoch depends on, the state of
-    an optimizer included.
+    an optimizer included; `letstune.rehearse` tries it. Before a training, the trainer loses what
+    fields it was given since `load_dataset`, so that no trial goes on with those of another.
     """
 
     model: Any

@@ -555,9 +555,9 @@ def _agree(
     new = [] if state.finished and not facts else [p for p in pickles if is_new(journal, p)]
     if state.total_epochs and any(pickle.name == "trainer" for pickle in new):
         say(
-            f"letstune: the trainer is not as it was when {state.total_epochs} epochs of "
-            f"{journal.path} were trained; all others are trained with it as it is now. If their "
-            "metric values cannot be compared, give another journal."
+            f"letstune: the trainer, or the script that it is in, has changed since "
+            f"{state.total_epochs} epochs of {journal.path} were trained; all others are trained "
+            "with it as it is now. If their metric values cannot be compared, give another journal."
         )
     if facts or new:
         journal.grow(facts, new)
