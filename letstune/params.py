@@ -98,6 +98,7 @@ class Params:
     __slots__ = ("_json",)
 
     model_cls: ClassVar[Any] = None
+    _declared: ClassVar[dict[str, _Field]] = {}  # in the class itself
     _fields: ClassVar[dict[str, _Field]] = {}
     _space: ClassVar[Space]
 
@@ -105,7 +106,7 @@ class Params:
         super().__init_subclass__(**kwargs)
         # cloudpickle makes a class without content first, and sets these attributes afterwards;
         # so what is derived from the declarations must be plain attributes of the class.
-        cls._fields = _collect_fields(cls)
+        cls._declared, cls._fields = _collect_fields(cls)
         cls._space = Space(
             cls.__name__,
             tuple((name, field.node) for name, field in cls._fields.items()),
@@ -146,7 +147,7 @@ class Params:
         Raises:
             SpaceError: there is no such field, or it can't have that value.
         """
-        return type(self)(**{**self.__dict__, **changes})
+        return type(self)(**{**self._values(), **changes})
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `to_json` writes: a dict of what `json` takes, in the order of the fields.
@@ -156,7 +157,7 @@ class Params:
         """
         fields = type(self)._fields
         encoded = {}
-        for name, value in self.__dict__.items():
+        for name, value in self._values().items():
             if isinstance(value, Params):
                 encoded[name] = encode_params(value, tag=fields[name].tagged)
             else:
@@ -212,7 +213,7 @@ class Params:
                 f"{type(self).__name__} has no model_cls. Set it to the class of the model, or "
                 "override create_model."
             )
-        return type(self).model_cls(**{**self.__dict__, **extra})
+        return type(self).model_cls(**{**self._values(), **extra})
 
     @classmethod
     def get_random_params(cls, rng: np.random.Generator) -> Self:
@@ -247,11 +248,16 @@ class Params:
         return hash(self.to_json())
 
     def __repr__(self) -> str:
-        values = ", ".join(f"{name}={value!r}" for name, value in self.__dict__.items())
+        values = ", ".join(f"{name}={value!r}" for name, value in self._values().items())
         return f"{type(self).__name__}({values})"
 
     def __getstate__(self) -> dict[str, Any]:
-        return dict(self.__dict__)
+        return self._values()
+
+    def _values(self) -> dict[str, Any]:
+        # Not all of __dict__, in which a cached_property keeps its value.
+        stored = self.__dict__
+        return {name: stored[name] for name in type(self)._fields}
 
 
 def _is_same(one: type, other: type) -> bool:
@@ -265,10 +271,13 @@ def _is_custom(cls: type[Params]) -> bool:
     return getattr(cls.get_random_params, "__func__", None) is not default.__func__
 
 
-def _collect_fields(cls: type[Params]) -> dict[str, _Field]:
+def _collect_fields(cls: type[Params]) -> tuple[dict[str, _Field], dict[str, _Field]]:
+    """Return the fields that a class declares, and all that it has."""
     fields: dict[str, _Field] = {}
+    declared: dict[str, _Field] = {}
+    # What each base itself declares, lest it bring back what another one has overridden.
     for base in reversed(cls.__mro__[1:]):
-        fields.update(base.__dict__.get("_fields", {}))
+        fields.update(base.__dict__.get("_declared", {}))
         for name, value in vars(base).items():
             if isinstance(value, Distribution) and not issubclass(base, Params):
                 raise SpaceError(
@@ -290,11 +299,11 @@ def _collect_fields(cls: type[Params]) -> dict[str, _Field]:
                 "underscore."
             )
         parsed = parse(annotation, where, resolve)
-        fields[name] = _field(cls, name, parsed, cls.__dict__.get(name, _MISSING))
+        declared[name] = _field(cls, name, parsed, cls.__dict__.get(name, _MISSING))
     for name, value in list(vars(cls).items()):
         if name in fields and name not in annotations:
-            fields[name] = _field(cls, name, fields[name].annotation, value)
-        elif name not in fields and isinstance(value, Distribution):
+            declared[name] = _field(cls, name, fields[name].annotation, value)
+        elif name not in fields | declared and isinstance(value, Distribution):
             raise SpaceError(
                 f"{cls.__name__}.{name} has a distribution, but no annotation, which makes it a "
                 f"parameter. Write  {name}: {value.produces.__name__} = rand.{value}"
@@ -302,7 +311,7 @@ def _collect_fields(cls: type[Params]) -> dict[str, _Field]:
                 else f"{cls.__name__}.{name} has a distribution, but no annotation, which makes it "
                 f"a parameter. Write its type behind its name, as in  {name}: int = rand.{value}"
             )
-    return fields
+    return declared, fields | declared
 
 
 def _is_class_var(annotation: Any) -> bool:
@@ -378,7 +387,7 @@ def _field(cls: type[Params], name: str, annotation: Annotation, declared: Any) 
 def _constant(value: Any) -> Node:
     if not isinstance(value, Params):
         return Constant(value)
-    fields = tuple((name, _constant(item)) for name, item in value.__dict__.items())
+    fields = tuple((name, _constant(item)) for name, item in value._values().items())
     space = value._space
     return Space(space.name, fields, False, space.tagged, space.cls)
 

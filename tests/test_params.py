@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 from enum import Enum
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Optional, Union
 
 import cloudpickle
@@ -709,3 +710,39 @@ def test_a_distribution_of_a_mixin_is_refused() -> None:
 
         class Mixed(Mixin, Params):
             x: float = rand.uniform(0, 1)
+
+
+def test_fields_are_inherited_in_the_order_of_python() -> None:
+    class A(Params):
+        x: float = rand.uniform(0, 1)
+        z: int = 1
+
+    class B(A):
+        x: float = rand.uniform(5, 6)
+        z: int = 2
+
+    class C(A):
+        y: float = rand.uniform(0, 1)
+
+    class D(C, B):
+        pass
+
+    assert D.space().fields == (*B.space().fields, C.space().fields[-1])
+    assert D(x=5.5, y=0.5).z == 2
+
+
+def test_a_cached_property_is_no_field() -> None:
+    class Cached(Params):
+        x: float = rand.uniform(0, 1)
+
+        @cached_property
+        def double(self) -> float:
+            return 2 * self.x
+
+    params = Cached(x=0.5)
+    assert params.double == 1.0
+    assert params == Cached(x=0.5)
+    assert params.to_dict() == {"x": 0.5}
+    assert params.replace(x=0.25).double == 0.5
+    assert repr(params) == "Cached(x=0.5)"
+    assert copy.copy(params).__dict__ == {"x": 0.5}
