@@ -248,3 +248,17 @@ def test_whether_it_is_locked_is_told_truly(path: Path) -> None:
     with JournalLock(path, "now"):
         assert is_locked(path)
     assert not is_locked(path)
+
+
+def test_a_lock_file_that_cannot_be_removed_is_left_behind(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    lock = JournalLock(path, "2026-01-01T00:00:00+00:00")
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", refuse)
+        lock.release()
+    assert not is_locked(path)
+    JournalLock(path, "2026-01-01T00:00:00+00:00").release()
