@@ -164,7 +164,7 @@ def test_readme_code_runs(tmp_path: Path) -> None:
 
     printed = run(sys.executable, "-W", "error", "-c", code, cwd=tmp_path)
 
-    assert "sgd.db: 16 trials, 0 failed, finished" in printed
+    assert "readme.db: 16 trials, 0 failed, finished" in printed
 
 
 @slow
