@@ -169,7 +169,11 @@ class Worker:
         seconds = time.perf_counter() - clock
         metric = self._metric
         values = metric_values(returned, metric, f"Training trial {number}, epoch {epoch},")
-        stored = self._keeper.save(f"t{number:05}-e{epoch:05}-{attempt}", partial(_save, model))
+        stops: list[StopTraining] = []
+        name = f"t{number:05}-e{epoch:05}-{attempt}"
+        stored = self._keeper.save(name, partial(_save, model, stops))
+        if stops:
+            ends = (TrialStopped(number, epoch),)
         finished = EpochFinished(number, epoch, values[metric], values, started, seconds, stored)
         return (finished, *ends)
 
@@ -249,13 +253,12 @@ def _call(method: Callable[..., Any], *args: object) -> Any:
         raise _RaisedError(error) from error
 
 
-def _save(model: Any, checkpoint: Checkpoint) -> None:
-    """Have a model saved. The epoch is trained, so it is too late to stop before it."""
+def _save(model: Any, stops: list[StopTraining], checkpoint: Checkpoint) -> None:
+    """Have a model saved; to stop there is to stop after this epoch, which is trained."""
     try:
         _call(model.save, checkpoint)
     except StopTraining as stop:
-        stop.add_note("It was raised by save. Raise it in train_epoch, with metric values.")
-        raise _RaisedError(stop) from stop
+        stops.append(stop)
 
 
 def _utf8(text: str) -> str:
