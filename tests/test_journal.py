@@ -748,7 +748,7 @@ def write_golden_journal() -> None:
     path.unlink()
 
 
-# Of what reviewers found
+# What must not be written, and what was written wrongly
 
 
 def test_what_is_refused_leaves_an_old_journal_as_it_was(path: Path) -> None:
