@@ -23,8 +23,8 @@ from typing import Any, Final
 import click
 
 import letstune.errors
-from letstune import schema
-from letstune.cli import main
+from letstune.cli.main import main
+from letstune.journal import schema
 
 DOCS: Final = Path(__file__).parent
 EXAMPLE: Final = DOCS / "example.py"

@@ -1,5 +1,5 @@
 """``python -m letstune`` is ``letstune``."""
 
-from letstune.cli import main
+from letstune.cli.main import main
 
 main()

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, TypeVar, cast
 
-from letstune.distributions import (
+from letstune.space.distributions import (
     Bools,
     Constant,
     Distribution,

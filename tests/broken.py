@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 
 from letstune.errors import PlanError
-from letstune.executors import Delivery, Executor, InProcessExecutor
-from letstune.records import EpochFinished, TaskEnded, TrialFailed, TrialStopped
-from letstune.samplers import Sampler
-from letstune.stores import DirectoryStore
+from letstune.rounds.events import EpochFinished, TaskEnded, TrialFailed, TrialStopped
+from letstune.samplers.sampler import Sampler
 from letstune.testing import ExecutorSuite, SamplerSuite, StoreSuite
+from letstune.training.stores import DirectoryStore
+from letstune.workers.executor import Delivery, Executor
+from letstune.workers.in_process import InProcessExecutor
 
 
 def drawn(space: Any, seed: Any) -> Any:

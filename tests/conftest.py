@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from letstune import plugins
+from letstune.plugins import installed as plugins
 
 # Journals sync after every epoch: in memory, that takes no time.
 if os.access("/dev/shm", os.W_OK):

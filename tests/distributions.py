@@ -51,7 +51,7 @@ MIDDLE = """
 
 FOLDERS = """
     from pathlib import Path
-    from letstune.stores import DirectoryStore
+    from letstune.training.stores import DirectoryStore
 
     class Shelf(DirectoryStore):
         def __init__(self, uri, *, base):
@@ -64,7 +64,7 @@ FOLDERS = """
 """A store with a scheme."""
 
 LONE = """
-    from letstune.executors import InProcessExecutor
+    from letstune.workers.in_process import InProcessExecutor
 
     class Lone(InProcessExecutor):
         def __init__(self, address, job, *, token, epoch_timeout, trial_timeout, many=1):

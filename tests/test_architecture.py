@@ -1,81 +1,58 @@
 import ast
+import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 from tiny import ROOT, environment
 
-HOUSE = [
-    "_version",
-    # What a user describes an experiment with
+WINGS = [
     "errors",
-    "hookspecs",
-    "template",
-    "values",
-    "distributions",
-    "recorded",
     "space",
-    "annotations",
-    "rand",
-    "params",
-    # What decides: values in, values out
-    "records",
-    "cohorts",
-    "state",
     "rounds",
-    "seeding",
-    "trainer",
-    "grid",
-    "sobol",
-    "samplers",
-    # Edges, each hiding one outside thing
-    "machine",
-    "pickler",
-    "stores",
-    "checkpoints",
-    "schema",
+    "telling",
     "journal",
-    "pickling",
-    "locks",
-    "progress",
-    "worker",
-    "jobs",
-    "executors",
-    "supervisor",
-    "child",
-    "processes",
-    "slots",
-    "pool",
-    "builtin",
-    "plugins",
-    "observers",
-    # What does and records, and what a user sees of it
-    "arguments",
-    "workplaces",
-    "belongings",
-    "skips",
-    "runner",
+    "samplers",
+    "training",
     "results",
-    "tuning",
-    "rehearsal",
-    "checks",
-    "tables",
-    "conformance",
-    "options",
+    "workers",
+    "plugins",
+    "runs",
+    "testing",
     "cli",
-    "__init__",
-    "__main__",
 ]
-"""The modules, bottom-up: each imports only those above it in this list."""
+"""The wings, bottom-up: each imports only those above it in this list. It is the architecture."""
 
-PURE = [module for module in HOUSE[: HOUSE.index("machine")] if module != "template"]
+GROUND = ["_version", "_public"]
+"""What any wing may import."""
+
+PUBLIC = ["letstune", "letstune.errors", "letstune.rand", "letstune.testing"] + [
+    f"letstune.{wing}" for wing in ("space", "samplers", "training", "workers", "plugins")
+]
+"""The modules that others may import from: each lists its names in ``__all__``."""
+
+PURE = ["errors", "space", "rounds", "samplers"]
 
 HEAVY = ["numpy", "click", "rich", "cloudpickle", "sqlite_utils", "pandas", "pluggy"]
 
 FOLDER = ROOT / "letstune"
-MODULES = {file.stem: ast.parse(file.read_text()) for file in FOLDER.glob("*.py")}
+
+
+def room(file: Path) -> str:
+    """Return the dotted name of a module, without that of letstune."""
+    parts = file.relative_to(FOLDER).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+
+
+ROOMS = {room(file): ast.parse(file.read_text()) for file in FOLDER.rglob("*.py")}
+
+
+def wing(room: str) -> str:
+    """Return the wing of a room; `rand` is what users see of the space."""
+    return "space" if room == "rand" else room.partition(".")[0]
 
 
 def imported(tree: ast.AST, *, typing: bool) -> Iterator[str]:
@@ -93,60 +70,96 @@ def imported(tree: ast.AST, *, typing: bool) -> Iterator[str]:
         yield from imported(node, typing=typing)
 
 
-def own(name: str) -> str | None:
-    """Return the module of letstune that an import is from."""
-    top, _, rest = name.partition(".")
-    if top != "letstune":
-        return None
-    first = rest.partition(".")[0]
-    return first if first in MODULES else "__init__"
+def rooms_imported(name: str) -> set[str]:
+    """Return the rooms that a room imports as it runs."""
+    found = set()
+    for dotted in imported(ROOMS[name], typing=False):
+        top, *rest = dotted.split(".")
+        while top == "letstune" and ".".join(rest) not in ROOMS:
+            rest = rest[:-1] or ["__init__"]
+        found |= {".".join(rest)} if top == "letstune" else set()
+    return found
 
 
-def test_the_list_is_that_of_the_modules() -> None:
-    assert sorted(HOUSE) == sorted(MODULES)
+def test_the_list_is_that_of_the_wings() -> None:
+    there = {wing(name) for name in ROOMS} - {"__init__", "__main__", *GROUND}
+    assert there == set(WINGS)
 
 
-@pytest.mark.parametrize("module", HOUSE)
-def test_imports_point_one_way_only(module: str) -> None:
-    above = HOUSE[: HOUSE.index(module)]
-    found = {own(name) for name in imported(MODULES[module], typing=False)} - {None}
+@pytest.mark.parametrize("name", sorted(set(ROOMS) - {"__init__", "__main__"}))
+def test_wings_import_one_way_only(name: str) -> None:
+    below = [*GROUND, *WINGS[: WINGS.index(wing(name)) + 1]] if wing(name) in WINGS else GROUND
     # The command line calls the functions that users call; and the kit is used as they use it.
-    allowed = {*above, "__init__"} if module in ("cli", "conformance") else {*above}
-    assert found <= allowed, f"{module} imports {sorted(found - allowed)}, which come later"
+    above = {"__init__"} if wing(name) in ("cli", "testing") else set()
+    astray = {room for room in rooms_imported(name) - above if wing(room) not in below}
+    assert not astray, f"{name} imports {sorted(astray)}, of wings further up"
 
 
-@pytest.mark.parametrize("module", PURE)
-def test_what_decides_touches_nothing_outside(module: str) -> None:
+def test_no_room_imports_itself_in_a_circle() -> None:
+    graph = {name: rooms_imported(name) - {name, *WINGS} for name in ROOMS}
+    assert len(list(TopologicalSorter(graph).static_order())) == len(ROOMS)
+
+
+@pytest.mark.parametrize("name", ROOMS)
+def test_rooms_import_from_rooms_and_not_from_what_others_import_from(name: str) -> None:
+    faces = {path.removeprefix("letstune.") for path in PUBLIC} - {"errors", "rand", "letstune"}
+    mine = {"testing"} if wing(name) == "testing" or name.startswith("cli") else set()
+    assert not rooms_imported(name) & faces - mine - {name}
+
+
+@pytest.mark.parametrize("name", [name for name in WINGS if name != "errors"])
+def test_a_wing_says_what_it_knows_and_what_it_must_not_know(name: str) -> None:
+    said = (ast.get_docstring(ROOMS[name]) or "").splitlines()
+    assert said[0].endswith((".", ":"))
+    if name != "testing":  # it is a kit, which explains itself to its users
+        assert "Knows " in said[2]
+        assert any(line.startswith("Must not ") for line in said)
+
+
+@pytest.mark.parametrize("name", [name for name in ROOMS if wing(name) in PURE])
+def test_what_decides_touches_nothing_outside(name: str) -> None:
     outside = {"os", "pathlib", "sqlite3", "time", "tempfile", "shutil", "subprocess", "threading"}
-    tops = {name.partition(".")[0] for name in imported(MODULES[module], typing=False)}
+    tops = {dotted.partition(".")[0] for dotted in imported(ROOMS[name], typing=False)}
     assert not tops & outside
 
 
 def test_only_the_journal_knows_sql() -> None:
     knowing = {
-        module
-        for module, tree in MODULES.items()
+        wing(name)
+        for name, tree in ROOMS.items()
         if any(
-            name.startswith(("sqlite3", "sqlite_utils")) for name in imported(tree, typing=False)
+            dotted.startswith(("sqlite3", "sqlite_utils"))
+            for dotted in imported(tree, typing=False)
         )
     }
-    assert knowing == {"journal", "schema"}
+    assert knowing == {"journal"}
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_nothing_is_validated_with_assert(module: str) -> None:
-    asserts = [n.lineno for n in ast.walk(MODULES[module]) if isinstance(n, ast.Assert)]
+@pytest.mark.parametrize("name", [name for name in ROOMS if wing(name) != "testing"])
+def test_nothing_is_validated_with_assert(name: str) -> None:
+    asserts = [n.lineno for n in ast.walk(ROOMS[name]) if isinstance(n, ast.Assert)]
     assert asserts == []
 
 
-@pytest.mark.parametrize("module", sorted(set(HOUSE) - {"conformance"}))
-def test_only_one_module_knows_the_kit_that_proves_plugins(module: str) -> None:
-    found = imported(MODULES[module], typing=True)
-    assert not [name for name in found if name.startswith("letstune.testing")]
+def test_only_the_command_line_knows_the_kit_that_proves_plugins() -> None:
+    knowing = {wing(name) for name in ROOMS if "testing" in map(wing, rooms_imported(name))}
+    assert knowing == {"testing", "cli"}
 
 
 def test_there_are_no_utils() -> None:
-    assert not {"utils", "util", "helpers", "common", "misc", "base"} & MODULES.keys()
+    names = {name.rpartition(".")[2] for name in ROOMS}
+    assert not {"utils", "util", "helpers", "common", "misc", "base"} & names
+
+
+@pytest.mark.parametrize("path", PUBLIC)
+def test_a_public_module_has_the_names_that_it_lists(path: str) -> None:
+    module = importlib.import_module(path)
+    names = getattr(module, "__all__", [])
+    assert list(names) == sorted(names)
+    for name in names:
+        assert getattr(module, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = module.nothing
 
 
 def test_every_error_is_letstunes_and_one_that_users_would_catch_anyway() -> None:
@@ -187,27 +200,17 @@ def test_describing_an_experiment_imports_nothing_heavy() -> None:
 
 def test_the_command_lines_help_imports_click_only() -> None:
     helping = (
-        "from letstune.cli import main\nimport contextlib, io\n"
+        "from letstune.cli.main import main\nimport contextlib, io\n"
         "with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):\n"
         "    main(['--help'])"
     )
     assert modules_after(helping) & set(HEAVY) == {"click"}
 
 
-def test_every_public_name_is_there() -> None:
+def test_every_public_name_is_found_by_completion() -> None:
     import letstune
 
-    for name in letstune.__all__:
-        assert getattr(letstune, name) is not None
     assert set(letstune.__all__) <= set(dir(letstune))
-    with pytest.raises(AttributeError, match="no attribute 'tun'"):
-        _ = letstune.tun
-
-
-def test_public_names_are_sorted() -> None:
-    import letstune
-
-    assert list(letstune.__all__) == sorted(letstune.__all__)
 
 
 def test_the_package_is_typed() -> None:

@@ -15,11 +15,11 @@ import pytest
 from tiny import Climb, Folders, Hill, in_all, python, tune
 
 import letstune
-from letstune.checkpoints import Checkpoint, Keeper, digest, fetch, fetched
-from letstune.checks import check_run
 from letstune.errors import CheckpointError, CheckpointNotKeptError, StoreError
-from letstune.records import Stored
-from letstune.stores import DirectoryStore, Store, temporary
+from letstune.rounds.events import Stored
+from letstune.runs.check import check_run
+from letstune.training.checkpoints import Checkpoint, Keeper, digest, fetch, fetched
+from letstune.training.stores import DirectoryStore, Store, temporary
 
 FOLDERS = {
     "a single file": {"model": b"weights"},
@@ -207,7 +207,7 @@ def test_a_folder_on_another_disk_is_put_as_well(store: DirectoryStore, tmp_path
 def test_a_temporary_folder_that_was_cleaned_away_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("letstune.stores._temporary_folder", None)
+    monkeypatch.setattr("letstune.training.stores._temporary_folder", None)
     monkeypatch.setattr(MemoryStore, "kept", {})
     keeper = Keeper(MemoryStore(), "token")
     save(keeper, "t1", {"a": b"1"})
@@ -361,7 +361,7 @@ def test_a_checkpoint_without_a_pickle_says_what_it_has(tmp_path: Path) -> None:
 SCRIPT = """
 import sys
 from pathlib import Path
-from letstune.checkpoints import Checkpoint
+from letstune.training.checkpoints import Checkpoint
 
 class Model:
     def predict(self):
@@ -656,7 +656,7 @@ def test_the_names_of_the_folders_that_it_makes_are_synced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[Path] = []
-    monkeypatch.setattr("letstune.stores._sync", lambda path: synced.append(Path(path)))
+    monkeypatch.setattr("letstune.training.stores._sync", lambda path: synced.append(Path(path)))
     store = DirectoryStore(tmp_path / "a" / "b")
     assert store.stage("name").is_dir()
     # The name of a folder is in the folder above; that of what is staged need not last.

@@ -20,8 +20,8 @@ from walks import WalkTrainer
 
 import letstune
 from letstune import Rounds, __version__
-from letstune.cli import main
-from letstune.locks import JournalLock
+from letstune.cli.main import main
+from letstune.journal.lock import JournalLock
 
 READING = ["status", "trials", "show", "best", "check"]
 
@@ -618,8 +618,8 @@ def test_a_file_is_tuned_and_resumed_from_elsewhere(path: Path, tmp_path: Path) 
 
 
 def test_an_error_of_ours_keeps_its_traceback(path: Path) -> None:
-    broken = "import letstune.journal as j\ndef load(self): raise ZeroDivisionError\n"
-    broken += "j.Journal.load = load\nfrom letstune.cli import main\nmain()"
+    broken = "import letstune.journal.journal as j\ndef load(self): raise ZeroDivisionError\n"
+    broken += "j.Journal.load = load\nfrom letstune.cli.main import main\nmain()"
     tune(Hill(), 1, path)
     done = python("-c", broken, "status", path, cwd=path.parent, paths=(TESTS,))
     assert done.returncode == 1

@@ -16,12 +16,13 @@ from broken import damage_file, files_inside, on_disk, take_away, truncate_file
 from tiny import TESTS, environment
 
 from letstune.errors import PluginError
-from letstune.executors import Executor, InProcessExecutor
-from letstune.pool import ProcessExecutor
-from letstune.samplers import GridSampler, RandomSampler, Sampler, SobolSampler
-from letstune.stores import DirectoryStore, Store
+from letstune.samplers.sampler import GridSampler, RandomSampler, Sampler, SobolSampler
 from letstune.testing import ExecutorSuite, SamplerSuite, StoreSuite, check, finite_spaces
 from letstune.testing.runs import ShuffledExecutor
+from letstune.training.stores import DirectoryStore, Store
+from letstune.workers.executor import Executor
+from letstune.workers.in_process import InProcessExecutor
+from letstune.workers.process_executor import ProcessExecutor
 
 
 class TestRandomSampler(SamplerSuite):

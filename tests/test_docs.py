@@ -22,8 +22,8 @@ from click.testing import CliRunner
 
 import letstune
 import letstune.errors
-from letstune import schema
-from letstune.cli import main
+from letstune.cli.main import main
+from letstune.journal import schema
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted(DOCS.glob("*.md"))

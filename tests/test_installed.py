@@ -171,10 +171,11 @@ import pytest
 
 from letstune import Observation, Observer, ParamsLike, RecordedParams, Sampler, Space, Store
 from letstune import TuningResults, hookimpl
-from letstune.executors import Delivery, Executor
-from letstune.hookspecs import Register
-from letstune.jobs import Job
-from letstune.records import EpochFinished, Plan, Task, TaskEnded
+from letstune.workers.executor import Delivery, Executor
+from letstune.plugins.hookspecs import Register
+from letstune.workers.job import Job
+from letstune.rounds.events import EpochFinished, Task, TaskEnded
+from letstune.rounds.plan import Plan
 from letstune.testing import ExecutorSuite, SamplerSuite, StoreSuite
 from letstune.testing import Job as SuiteJob
 

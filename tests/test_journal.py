@@ -22,12 +22,13 @@ from tiny import TESTS, Climb, Hill, Point, in_all, python, tune
 from walks import WalkTrainer
 
 import letstune
-from letstune.checkpoints import Checkpoint
-from letstune.cli import main
+from letstune.cli.main import main
 from letstune.errors import IllegalEventError, JournalError, JournalNotFoundError
-from letstune.journal import Journal, now
-from letstune.records import EpochFinished, WorkerDied
-from letstune.schema import APPLICATION_ID, TABLES, VERSION, VIEWS
+from letstune.journal.journal import Journal, now
+from letstune.journal.schema import APPLICATION_ID, TABLES, VERSION, VIEWS
+from letstune.rounds.events import EpochFinished, WorkerDied
+from letstune.samplers import RandomSampler
+from letstune.training.checkpoints import Checkpoint
 
 
 def query(path: Path, sql: str) -> list[Any]:
@@ -698,7 +699,7 @@ GOLDEN_PLAN: dict[str, Any] = {"rounds": [2, 3], "seed": 11, "dataset": "golden"
 
 
 def test_every_schema_has_a_golden_journal() -> None:
-    assert [dump.name for dump in GOLDEN] == [f"journal-v{i + 1}.sql" for i in range(VERSION)]
+    assert {dump.name for dump in GOLDEN} >= {f"journal-v{i + 1}.sql" for i in range(VERSION)}
 
 
 @pytest.mark.parametrize("dump", GOLDEN, ids=lambda dump: dump.stem)
@@ -708,7 +709,9 @@ def test_a_journal_of_any_released_version_is_resumed(dump: Path, path: Path) ->
     assert not letstune.load(path).finished
     assert letstune.resume(path, progress=False).finished
     fresh = path.with_name("fresh.db")
-    tune(Golden(), 9, fresh, **GOLDEN_PLAN)
+    # Before the wings, it was started with objects: a pickled one says what its class is called.
+    sampler = RandomSampler() if "wings" in dump.name else "random"
+    tune(Golden(), 9, fresh, sampler=sampler, **GOLDEN_PLAN)
     found, wanted = facts(path), facts(fresh)
     for table in ("trials", "epochs", "stops", "deletions"):
         assert found[table] == wanted[table]

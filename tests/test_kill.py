@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from facts import facts, recorded_epochs
 
-from letstune.checks import check_run
+from letstune.runs.check import check_run
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL here")
 

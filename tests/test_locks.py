@@ -15,9 +15,9 @@ import pytest
 from tiny import TESTS, Climb, Hill, environment, in_all, python, tune
 
 import letstune
-from letstune.checks import check_run
 from letstune.errors import JournalLockedError
-from letstune.locks import JournalLock, is_locked
+from letstune.journal.lock import JournalLock, is_locked
+from letstune.runs.check import check_run
 
 HOLDER = """
 import sys, pathlib, tiny
@@ -217,7 +217,7 @@ def test_a_script_that_ends_leaves_no_lock_file(path: Path) -> None:
 
 POLLER = """
 import pathlib, sys
-from letstune.locks import is_locked
+from letstune.journal.lock import is_locked
 path, told = pathlib.Path(sys.argv[1]), set()
 print("training", flush=True)
 while not path.exists():

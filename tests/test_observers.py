@@ -12,8 +12,9 @@ from tiny import Climb, tune
 import letstune
 from letstune import Observer, Rounds
 from letstune.errors import PlanError
-from letstune.journal import Journal
-from letstune.records import EpochFinished, Plan, TrialFailed
+from letstune.journal.journal import Journal
+from letstune.rounds.events import EpochFinished, TrialFailed
+from letstune.rounds.plan import Plan
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ import pytest
 from broken import files_inside, on_disk, take_away, truncate_file
 from test_docs import blocks
 
-from letstune.samplers import Sampler
-from letstune.stores import Store
+from letstune.samplers.sampler import Sampler
 from letstune.testing import ExecutorSuite, SamplerSuite, StoreSuite
 from letstune.testing.runs import MakeExecutor
+from letstune.training.stores import Store
 
 
 def shown(page: str) -> SimpleNamespace:

@@ -18,7 +18,7 @@ from strategies import Color, params_classes, spaces
 
 from letstune import rand
 from letstune.errors import SpaceError
-from letstune.params import Params, RecordedParams, Space
+from letstune.space.params import Params, RecordedParams, Space
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -619,7 +619,7 @@ def test_recorded_params_are_read_only():
 SCRIPT = """
 import cloudpickle, enum, sys
 from letstune import rand
-from letstune.params import Params
+from letstune.space.params import Params
 
 def define():
     class Kind(enum.Enum):
@@ -685,7 +685,7 @@ import importlib.util, sys, types
 package = types.ModuleType("letstune")
 package.__path__ = importlib.util.find_spec("letstune").submodule_search_locations
 sys.modules["letstune"] = package
-import letstune.params
+import letstune.space.params
 print(sorted({"numpy", "pandas", "cloudpickle"} & set(sys.modules)))
 """
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)

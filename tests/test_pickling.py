@@ -15,9 +15,9 @@ from tiny import Climb, Hill, Point, command, in_all, python, tune
 
 import letstune
 from letstune import Params, SimpleTrainer, rand
-from letstune.checkpoints import Checkpoint
 from letstune.errors import PickleError, PlanChangedError, PlanError
-from letstune.pickling import DATASET_LIMIT, dataset_limit, dump, fingerprint, load_object
+from letstune.training.checkpoints import Checkpoint
+from letstune.training.pickling import DATASET_LIMIT, dataset_limit, dump, fingerprint, load_object
 
 TRAINER = """
 import letstune
@@ -440,7 +440,7 @@ class Plain(T):
         known = {one for one in "abc" if one in {"a", "b", "c", "d"}}
         return None, {"m": len(known | {"x", "y"})}
 
-from letstune.pickling import fingerprint
+from letstune.training.pickling import fingerprint
 print(fingerprint(Plain()))
 """
 

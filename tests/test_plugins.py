@@ -13,9 +13,10 @@ from tiny import Climb, Hill, command, in_all, python, tune
 from walks import NearBest, WalkTrainer
 
 import letstune
-from letstune import Rounds, plugins
+from letstune import Rounds
 from letstune.errors import PlanChangedError, PlanError, PluginError
-from letstune.rounds import default_lag
+from letstune.plugins import installed as plugins
+from letstune.rounds.decisions import default_lag
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def recorded(path: Path, fact: str) -> Any:
-    from letstune.journal import Journal
+    from letstune.journal.journal import Journal
 
     journal = Journal(path)
     try:

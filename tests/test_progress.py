@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 from tiny import ROOT, TESTS, Climb, Hill, tune
 
-from letstune.journal import Journal
-from letstune.progress import LOG_EVERY, Progress, describe, duration
-from letstune.records import EpochFinished, Event, Plan, Rounds, TrialFailed, TrialProposed
-from letstune.state import State
-from letstune.stores import DirectoryStore
+from letstune.journal.journal import Journal
+from letstune.rounds.events import EpochFinished, Event, TrialFailed, TrialProposed
+from letstune.rounds.plan import Plan, Rounds
+from letstune.rounds.state import State
+from letstune.telling.progress import LOG_EVERY, Progress, describe, duration
+from letstune.training.stores import DirectoryStore
 
 PLAN = Plan(
     metric="height",
@@ -166,8 +167,8 @@ def test_on_a_terminal_a_line_changes(clock: Clock, capsys: pytest.CaptureFixtur
 
 
 NOTEBOOK = """
-import letstune, tiny, letstune.progress
-letstune.progress.REFRESH = 0.0
+import letstune, tiny, letstune.telling.progress
+letstune.telling.progress.REFRESH = 0.0
 tiny.tune(tiny.Climb(), 3, {journal!r}, rounds=[2], progress=True)
 """
 

@@ -12,10 +12,10 @@ from tiny import Climb, Hill, Point
 
 import letstune
 from letstune import StopTraining
-from letstune.checkpoints import Checkpoint
-from letstune.cli import main
+from letstune.cli.main import main
 from letstune.errors import PlanError, TrainerError
-from letstune.rehearsal import Difference
+from letstune.runs.rehearsal import Difference
+from letstune.training.checkpoints import Checkpoint
 
 
 class ByAllSeeds(Climb):

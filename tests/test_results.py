@@ -223,7 +223,7 @@ def test_reading_never_unpickles(path: Path) -> None:
     for file in path.with_name("run.checkpoints").iterdir():
         file.write_bytes(bomb)
     reading = (
-        "import sys, letstune\nfrom letstune.cli import main\n"
+        "import sys, letstune\nfrom letstune.cli.main import main\n"
         "tuning = letstune.load(sys.argv[1])\n"
         "list(tuning.rows()), list(tuning.epoch_rows()), tuning.errors, tuning[0].params.x\n"
         "for command in ['status', 'trials', 'best', 'export', 'check']:\n"

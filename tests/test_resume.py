@@ -19,8 +19,10 @@ from hypothesis import strategies as st
 from walks import NearBest, StrideTrainer, WalkTrainer
 
 import letstune
-from letstune import Rounds, checkpoints, journal, stores
-from letstune.checks import check_run
+from letstune import Rounds
+from letstune.journal import journal
+from letstune.runs.check import check_run
+from letstune.training import checkpoints, stores
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes"),

@@ -12,22 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from letstune import Rounds
-from letstune.cohorts import Cohort, Queue
 from letstune.errors import IllegalEventError, PlanError
-from letstune.records import (
-    CheckpointDeleted,
-    EpochFinished,
-    Event,
-    Plan,
-    SpaceExhausted,
-    Stored,
-    TrialFailed,
-    TrialProposed,
-    TrialStopped,
-    WorkerDied,
-    rank_key,
-)
-from letstune.rounds import (
+from letstune.rounds.cohorts import Cohort, Queue, rank_key
+from letstune.rounds.decisions import (
     default_lag,
     doomed,
     next_proposal,
@@ -37,7 +24,19 @@ from letstune.rounds import (
     useless,
     visible,
 )
-from letstune.state import TRANSITIONS, State
+from letstune.rounds.events import (
+    CheckpointDeleted,
+    EpochFinished,
+    Event,
+    SpaceExhausted,
+    Stored,
+    TrialFailed,
+    TrialProposed,
+    TrialStopped,
+    WorkerDied,
+)
+from letstune.rounds.plan import Plan
+from letstune.rounds.state import TRANSITIONS, State
 
 World = Callable[[int, int], Any]
 """What comes of an epoch of a trial: a value, "fail", "stop", or ("stop", a value)."""

@@ -21,16 +21,16 @@ from tiny import Hill, Point, tune
 
 from letstune import Params, SimpleTrainer, rand
 from letstune.errors import MissingPackageError, PlanError, SpaceError
-from letstune.grid import thinned, values
-from letstune.samplers import (
+from letstune.rounds.seeding import Purpose, generator, run_seed
+from letstune.samplers.grid import thinned, values
+from letstune.samplers.sampler import (
     GridSampler,
     RandomSampler,
     Sampler,
     SobolSampler,
     propose_distinct,
 )
-from letstune.seeding import Purpose, generator, run_seed
-from letstune.sobol import sobol_point
+from letstune.samplers.sobol import sobol_point
 from letstune.testing import SamplerSuite
 
 SHARES = st.floats(0, 1)
@@ -137,7 +137,7 @@ def test_sobol_stays_in_any_space(space: Any, trial: int, seed: int) -> None:
 
 @given(st.lists(st.integers(0, 5000), min_size=2, max_size=10))
 def test_a_point_does_not_know_what_was_asked_for_before(numbers: list[int]) -> None:
-    from letstune.sobol import _block
+    from letstune.samplers.sobol import _block
 
     _block.cache_clear()
     backwards = [sobol_point(3, 4, number) for number in reversed(numbers)]

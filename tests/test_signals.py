@@ -16,10 +16,10 @@ from tiny import TESTS, Climb, environment, tune
 
 import letstune
 from letstune import Interrupted
-from letstune.executors import Delivery, Executor
-from letstune.records import Task, TaskEnded
-from letstune.stores import DirectoryStore
-from letstune.worker import Worker
+from letstune.rounds.events import Task, TaskEnded
+from letstune.training.stores import DirectoryStore
+from letstune.training.worker import Worker
+from letstune.workers.executor import Delivery, Executor
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals are others here")
 
@@ -258,13 +258,13 @@ def test_two_signals_during_a_commit_lose_nothing(
                 signal.raise_signal(signal.SIGINT)
             return done
 
-    opening = letstune.journal.Journal.__init__
+    opening = letstune.journal.journal.Journal.__init__
 
     def opened(self: Any, *arguments: Any, **options: Any) -> None:
         opening(self, *arguments, **options)
         self._db = Connection(self._db)
 
-    monkeypatch.setattr(letstune.journal.Journal, "__init__", opened)
+    monkeypatch.setattr(letstune.journal.journal.Journal, "__init__", opened)
     with pytest.raises(KeyboardInterrupt):
         tune(Climb(), 1, path, rounds=[5], keep_checkpoints="all")
     monkeypatch.undo()
@@ -386,7 +386,7 @@ def test_all_epochs_in_flight_are_recorded(
     monkeypatch.setattr(Counting, "at", at)
     monkeypatch.setattr(ThreeAtATime, "at_once", at_once)
     with monkeypatch.context() as patched:
-        patched.setattr("letstune.builtin.InProcessExecutor", ThreeAtATime)
+        patched.setattr("letstune.plugins.builtin.InProcessExecutor", ThreeAtATime)
         with pytest.raises(Interrupted):
             tune(Counting(), 4, path, rounds=[2, 3])
     assert recorded_epochs(path) == Counting.trained <= at + 2  # none is begun any more
@@ -403,7 +403,7 @@ def test_what_is_delivered_with_a_failure_is_recorded_before_that_is_raised(
     monkeypatch.setattr(Counting, "at", 0)
     monkeypatch.setattr(Counting, "failing", True)
     monkeypatch.setattr(ThreeAtATime, "at_once", True)
-    monkeypatch.setattr("letstune.builtin.InProcessExecutor", ThreeAtATime)
+    monkeypatch.setattr("letstune.plugins.builtin.InProcessExecutor", ThreeAtATime)
     with pytest.raises(ValueError, match="as asked for"):
         tune(Counting(), 3, path, rounds=[2], passthrough_errors=True)
     assert recorded_epochs(path) == 2

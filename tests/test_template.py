@@ -12,7 +12,7 @@ import pytest
 from tiny import ROOT
 
 from letstune.errors import PluginError
-from letstune.template import KINDS, write_plugin
+from letstune.plugins.template import KINDS, write_plugin
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -16,9 +16,9 @@ from tiny import Climb, Hill, Point, python, tune
 
 import letstune
 from letstune import EpochTrainer, Params, Rounds, SimpleTrainer, StopTraining, rand
-from letstune.checkpoints import Checkpoint
 from letstune.errors import SpaceError, TrainerError
-from letstune.trainer import metric_values, params_class
+from letstune.training.checkpoints import Checkpoint
+from letstune.training.trainer import metric_values, params_class
 
 CALLS: list[tuple[Any, ...]] = []
 

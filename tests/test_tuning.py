@@ -20,7 +20,6 @@ from walks import NearBest, WalkTrainer
 
 import letstune
 from letstune import EpochTrainer, Params, Rounds, Sampler, SimpleTrainer, rand
-from letstune.checkpoints import Checkpoint
 from letstune.errors import (
     LetstuneError,
     PlanChangedError,
@@ -29,8 +28,9 @@ from letstune.errors import (
     StoreError,
     TrainerError,
 )
-from letstune.samplers import GridSampler, Observation, RandomSampler
-from letstune.stores import DirectoryStore
+from letstune.samplers.sampler import GridSampler, Observation, RandomSampler
+from letstune.training.checkpoints import Checkpoint
+from letstune.training.stores import DirectoryStore
 
 # The same again, and more
 

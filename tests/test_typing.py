@@ -12,7 +12,7 @@ from enum import Enum
 from typing import ClassVar, Literal
 
 from letstune import rand
-from letstune.params import Params
+from letstune.space.params import Params
 
 
 class A(Params):

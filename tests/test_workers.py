@@ -23,31 +23,35 @@ from troubles import KINDS, Lying, Refusing, Trouble
 from walks import NearBest, WalkParams, WalkTrainer
 
 import letstune
-from letstune import SimpleTrainer, machine, pickling, pool, slots, supervisor
-from letstune import processes as worker_processes
-from letstune.checks import check_run
+from letstune import SimpleTrainer
 from letstune.errors import CheckpointError, PickleError, PlanError, TrainerError, WorkerError
-from letstune.executors import Delivery, Executor
-from letstune.jobs import Job
-from letstune.journal import Journal, now
-from letstune.machine import THREADS, usable_cores
-from letstune.pickling import load_object
-from letstune.pool import ProcessExecutor
-from letstune.records import (
+from letstune.journal.journal import Journal, now
+from letstune.rounds.decisions import doomed
+from letstune.rounds.events import (
     EpochFinished,
-    Plan,
     Task,
     TaskEnded,
     TrialProposed,
     TrialStopped,
     WorkerDied,
 )
-from letstune.rounds import doomed
-from letstune.runner import Runner
-from letstune.skips import requests, skip_trial
-from letstune.state import State
-from letstune.stores import DirectoryStore
-from letstune.worker import Worker
+from letstune.rounds.plan import Plan
+from letstune.rounds.state import State
+from letstune.runs.check import check_run
+from letstune.runs.loop import Runner
+from letstune.runs.skip import requests, skip_trial
+from letstune.training import pickling
+from letstune.training.pickling import load_object
+from letstune.training.stores import DirectoryStore
+from letstune.training.worker import Worker
+from letstune.workers import machine, supervisor
+from letstune.workers import process_executor as pool
+from letstune.workers import slot as slots
+from letstune.workers import worker_process as worker_processes
+from letstune.workers.executor import Delivery, Executor
+from letstune.workers.job import Job
+from letstune.workers.machine import THREADS, usable_cores
+from letstune.workers.process_executor import ProcessExecutor
 
 EXAMPLES = ROOT / "examples"
 
@@ -487,8 +491,8 @@ def test_a_run_keeps_its_number_of_threads(
 ) -> None:
     for name in THREADS:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("letstune.machine.usable_cores", lambda: 6)
-    monkeypatch.setattr("letstune.workplaces.usable_cores", lambda: 6)
+    monkeypatch.setattr("letstune.workers.machine.usable_cores", lambda: 6)
+    monkeypatch.setattr("letstune.runs.workplaces.usable_cores", lambda: 6)
     tune(Threads(), 2, path, workers=2)
     letstune.resume(path, n_trials=4, workers=1, progress=False)
     assert capsys.readouterr().err == ""
@@ -725,7 +729,7 @@ class Asking(Climb):
 def test_a_run_in_its_own_process_is_asked_between_two_epochs(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("letstune.runner.LOOK", 0)
+    monkeypatch.setattr("letstune.runs.loop.LOOK", 0)
     tune(Asking(), 2, path, rounds=[4], dataset=str(path))
     assert query(path, "SELECT trial, epoch FROM stops") == [(0, 1), (1, -1)]
     assert not path.with_name("run.db.skip").exists()
@@ -754,7 +758,7 @@ def test_requests_to_a_run_that_is_gone_are_not_for_one_of_the_same_name(path: P
 def test_requests_that_cannot_be_read_are_told_of_once_and_the_run_goes_on(
     path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("letstune.runner.LOOK", 0)
+    monkeypatch.setattr("letstune.runs.loop.LOOK", 0)
     path.with_name("run.db.skip").mkdir()
     assert tune(Climb(), 2, path, rounds=[4], progress=True).finished
     assert capsys.readouterr().err.count("run.db.skip cannot be read: Is a directory.") == 1
@@ -1102,7 +1106,7 @@ DEADLY_OPTIONS: dict[str, dict[str, Any]] = {
 DEADLY_EXAMPLE = """
 import os, sys, letstune
 from pathlib import Path
-from letstune.pickling import load_object
+from letstune.training.pickling import load_object
 
 Trainer = type(load_object({trainer!r}))
 begin = "train" if issubclass(Trainer, letstune.SimpleTrainer) else "train_epoch"
@@ -1403,7 +1407,7 @@ def test_order_deaths_and_ghosts_change_nothing_and_no_checkpoint_in_use_is_dele
             appended.append(len([e for e in events if isinstance(e, EpochFinished)]))
             append(self, events)
 
-        patched.setattr("letstune.tuning._make_executor", make_executor)
+        patched.setattr("letstune.runs.tuning._make_executor", make_executor)
         patched.setattr(Runner, "run", run)
         patched.setattr(Journal, "append", counted)
         # A death after the last epoch does not count, even if a single one is one too many.

@@ -8,7 +8,7 @@ from typing import Any
 
 import letstune
 from letstune import EpochTrainer, Params, SimpleTrainer, TuningResults, rand
-from letstune.checkpoints import Checkpoint
+from letstune.training.checkpoints import Checkpoint
 
 
 class Point(Params):

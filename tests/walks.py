@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from letstune import EpochTrainer, Params, SimpleTrainer, StopTraining, rand
-from letstune.checkpoints import Checkpoint
-from letstune.samplers import Observation, Sampler
+from letstune.samplers.sampler import Observation, Sampler
+from letstune.training.checkpoints import Checkpoint
 
 
 class WalkParams(Params):

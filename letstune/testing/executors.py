@@ -14,8 +14,7 @@ from random import Random
 import pytest
 
 from letstune.errors import CheckpointError, StopTraining
-from letstune.executors import Delivery, Executor, InProcessExecutor
-from letstune.records import (
+from letstune.rounds.events import (
     EpochFinished,
     Event,
     SpaceExhausted,
@@ -24,8 +23,7 @@ from letstune.records import (
     TrialFailed,
     TrialStopped,
 )
-from letstune.samplers import RandomSampler
-from letstune.stores import DirectoryStore, Store
+from letstune.samplers.sampler import RandomSampler
 from letstune.testing.runs import (
     Climb,
     Corners,
@@ -35,6 +33,9 @@ from letstune.testing.runs import (
     MakeExecutor,
     facts,
 )
+from letstune.training.stores import DirectoryStore, Store
+from letstune.workers.executor import Delivery, Executor
+from letstune.workers.in_process import InProcessExecutor
 
 Events = list[Event | TaskEnded]
 

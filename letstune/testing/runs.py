@@ -14,17 +14,19 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from letstune import EpochTrainer, Params, StopTraining, jobs, rand
-from letstune.checkpoints import Checkpoint
-from letstune.executors import Delivery, Executor
-from letstune.journal import Journal, create
-from letstune.observers import Audience
-from letstune.pickling import clone, type_name
-from letstune.records import Plan, Rounds, Task, TaskEnded
-from letstune.runner import Runner
-from letstune.samplers import Sampler
-from letstune.stores import DirectoryStore, Store
-from letstune.worker import Outcome, Worker
+from letstune import EpochTrainer, Params, StopTraining, rand
+from letstune.journal.journal import Journal, create
+from letstune.rounds.events import Task, TaskEnded
+from letstune.rounds.plan import Plan, Rounds
+from letstune.runs.loop import Runner
+from letstune.samplers.sampler import Sampler
+from letstune.telling.observers import Audience
+from letstune.training.checkpoints import Checkpoint
+from letstune.training.pickling import clone, type_name
+from letstune.training.stores import DirectoryStore, Store
+from letstune.training.worker import Outcome, Worker
+from letstune.workers import job as jobs
+from letstune.workers.executor import Delivery, Executor
 
 # Of several cohorts, so that a sampler proposes again and again in the course of a run.
 ROUNDS: Final = Rounds([1, 2, 3], keep=0.5, cohort=[4, 3, 2])

@@ -18,10 +18,9 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from letstune.errors import LetstuneError
-from letstune.params import Params, RecordedParams, Space
-from letstune.samplers import Observation, Sampler, propose_distinct
-from letstune.seeding import Purpose, generator
-from letstune.stores import DirectoryStore
+from letstune.rounds.seeding import Purpose, generator
+from letstune.samplers.sampler import Observation, Sampler, propose_distinct
+from letstune.space.params import Params, RecordedParams, Space
 from letstune.testing.children import Child
 from letstune.testing.runs import (
     Corners,
@@ -34,6 +33,7 @@ from letstune.testing.runs import (
     facts,
 )
 from letstune.testing.spaces import any_spaces, spaces
+from letstune.training.stores import DirectoryStore
 
 SEEDS = st.integers(0, 2**31 - 1)
 ELSEWHERE = ("HOME", "USER", "LOGNAME", "HOSTNAME", "PWD", "TMPDIR", "LETSTUNE_SOMEWHERE")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from hypothesis import strategies as st
 
 from letstune import rand
-from letstune.params import Params, Space
+from letstune.space.params import Params, Space
 
 if TYPE_CHECKING:
     import numpy as np

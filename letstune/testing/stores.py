@@ -17,14 +17,14 @@ import cloudpickle
 import pytest
 from hypothesis import strategies as st
 
-from letstune.checkpoints import Checkpoint, Keeper, fetch
 from letstune.errors import CheckpointError, StoreError
-from letstune.records import Stored
-from letstune.samplers import RandomSampler
-from letstune.stores import Store
+from letstune.rounds.events import Stored
+from letstune.samplers.sampler import RandomSampler
 from letstune.testing.children import CAN_KILL, Child, called_and_cut, called_meanwhile
 from letstune.testing.runs import Corners, CrashError, Experiment, Job, ShuffledExecutor, facts
 from letstune.testing.samplers import for_all
+from letstune.training.checkpoints import Checkpoint, Keeper, fetch
+from letstune.training.stores import Store
 
 Files = Mapping[str, bytes]
 

@@ -134,7 +134,7 @@ def tune(folder: Path, n: int, *, checkpoints: bool) -> dict[str, float]:
     import sqlite_utils  # noqa: F401
 
     import letstune
-    import letstune.tuning
+    import letstune.runs.tuning
 
     marks: Any = []
     sys.modules["marks"] = marks
@@ -222,9 +222,9 @@ def optuna(folder: Path, n: int, *, storage: str) -> dict[str, float]:
 def build(folder: Path, n_trials: int, lengths: list[int], keep: float) -> int:
     """Make the journal of a run that lacks its last epoch; return how many it has."""
     import letstune
-    from letstune.journal import Journal
-    from letstune.records import EpochFinished, TrialProposed
-    from letstune.rounds import next_proposal, next_tasks
+    from letstune.journal.journal import Journal
+    from letstune.rounds.decisions import next_proposal, next_tasks
+    from letstune.rounds.events import EpochFinished, TrialProposed
 
     trainer = make_trainer(False)
     type(trainer).load_dataset = _stop_here
@@ -273,7 +273,7 @@ def reopen(folder: Path, n: int) -> dict[str, float]:
     import numpy.random  # noqa: F401
 
     import letstune
-    import letstune.tuning
+    import letstune.runs.tuning
 
     meter = Meter()
     try:

@@ -16,14 +16,16 @@ from pathlib import Path
 
 import numpy as np
 
-from letstune import Params, Rounds, journal, rand
-from letstune.executors import Delivery, Executor
-from letstune.observers import Audience
-from letstune.records import EpochFinished, Event, Plan, Task, TaskEnded
-from letstune.runner import Runner
-from letstune.samplers import RandomSampler
-from letstune.state import State
-from letstune.stores import DirectoryStore
+from letstune import Params, Rounds, rand
+from letstune.journal import journal
+from letstune.rounds.events import EpochFinished, Event, Task, TaskEnded
+from letstune.rounds.plan import Plan
+from letstune.rounds.state import State
+from letstune.runs.loop import Runner
+from letstune.samplers.sampler import RandomSampler
+from letstune.telling.observers import Audience
+from letstune.training.stores import DirectoryStore
+from letstune.workers.executor import Delivery, Executor
 
 
 class OneParam(Params):

@@ -31,7 +31,7 @@ import optuna
 from letstune_optuna import CMAES, GP, NSGAII, QMC, TPE
 
 from letstune import Observation, Params, Sampler, rand
-from letstune.seeding import Purpose, generator
+from letstune.rounds.seeding import Purpose, generator
 
 SIZES = (100, 1_000, 5_000)
 GOAL = 1.2

@@ -15,9 +15,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from letstune.records import EpochFinished, Plan, Rounds, TrialProposed
-from letstune.rounds import next_proposal, next_tasks
-from letstune.state import State
+from letstune.rounds.decisions import next_proposal, next_tasks
+from letstune.rounds.events import EpochFinished, TrialProposed
+from letstune.rounds.plan import Plan, Rounds
+from letstune.rounds.state import State
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from statistics import median
 
 import letstune
 from letstune import EpochTrainer, Params, rand
-from letstune.machine import usable_cores
+from letstune.workers.machine import usable_cores
 
 LOOPS = 600_000  # about 30 ms of one core
 

@@ -7,7 +7,7 @@ import pytest
 from simulation import Clock, World, asha, letstune, make_plan
 
 from letstune import Rounds
-from letstune.rounds import default_lag
+from letstune.rounds.decisions import default_lag
 
 HALF = Rounds([1, 1], keep=0.5)
 

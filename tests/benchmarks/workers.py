@@ -24,7 +24,7 @@ from simulation import Outcome, World, asha, letstune, make_plan
 from speedup import speedups
 
 from letstune import Rounds
-from letstune.rounds import default_lag
+from letstune.rounds.decisions import default_lag
 
 QUICK, TINY = 10, 1_000
 """How much less is done then, about."""

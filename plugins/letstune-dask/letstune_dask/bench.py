@@ -19,12 +19,12 @@ from dataclasses import replace
 from multiprocessing.connection import wait
 from typing import IO, Final
 
-from letstune.child import pack
-from letstune.executors import Delivery
-from letstune.jobs import Job
-from letstune.machine import thread_limits
-from letstune.records import TaskEnded
-from letstune.slots import GRACE, Slot
+from letstune.rounds.events import TaskEnded
+from letstune.workers.executor import Delivery
+from letstune.workers.job import Job
+from letstune.workers.machine import thread_limits
+from letstune.workers.messages import pack
+from letstune.workers.slot import GRACE, Slot
 from letstune_dask.messages import Answer, Broke, Came, Cancel, Command, Item, Start, Stop
 
 LEASE: Final = 60.0
@@ -38,8 +38,8 @@ class Bench:
         file: from `Job.spool`; closed along with this.
         token: names its workers; no other bench, of any run, has the same.
         slots: how many tasks it trains at a time.
-        epoch_timeout: see `letstune.slots.Slot`.
-        trial_timeout: see `letstune.slots.Slot`.
+        epoch_timeout: see `letstune.workers.slot.Slot`.
+        trial_timeout: see `letstune.workers.slot.Slot`.
 
     Attributes:
         occupied: whether Dask has given it a thread and the resources.

@@ -16,14 +16,13 @@ import traceback
 from pathlib import Path
 from typing import IO, Any
 
-from letstune import pickling
-from letstune.checkpoints import Checkpoint, Keeper, fetch
-from letstune.child import pack
 from letstune.errors import WorkerError
-from letstune.jobs import Job
-from letstune.processes import unpack
-from letstune.records import Stored
-from letstune.stores import Store
+from letstune.rounds.events import Stored
+from letstune.training import pickling
+from letstune.training.checkpoints import Checkpoint, Keeper, fetch
+from letstune.training.stores import Store
+from letstune.workers.job import Job
+from letstune.workers.messages import pack, unpack
 
 PATIENCE = 300.0
 """How long importing the trainer's modules and reaching the store may take, in seconds."""

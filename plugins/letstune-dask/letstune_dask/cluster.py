@@ -20,10 +20,10 @@ from typing import IO, Any, Final, NamedTuple, TypeVar
 from distributed import Actor, Client, Future, wait
 
 from letstune.errors import CheckpointError, LetstuneError, PickleError, WorkerError
-from letstune.jobs import Job
-from letstune.records import EpochFinished
-from letstune.slots import GRACE
-from letstune.stores import Store
+from letstune.rounds.events import EpochFinished
+from letstune.training.stores import Store
+from letstune.workers.job import Job
+from letstune.workers.slot import GRACE
 from letstune_dask.bench import LEASE
 from letstune_dask.check import put_probe, read_probe, store_of
 from letstune_dask.messages import Came, Command, Item

@@ -16,11 +16,11 @@ from dask.base import get_annotations
 from distributed import Client
 
 from letstune.errors import Interrupted, PlanError, WorkerError
-from letstune.executors import Delivery, Executor
-from letstune.jobs import Job
-from letstune.processes import unpack
-from letstune.progress import say
-from letstune.records import EpochFinished, Event, Task, TaskEnded, WorkerDied
+from letstune.rounds.events import EpochFinished, Event, Task, TaskEnded, WorkerDied
+from letstune.telling.progress import say
+from letstune.workers.executor import Delivery, Executor
+from letstune.workers.job import Job
+from letstune.workers.messages import unpack
 from letstune_dask.cluster import (
     Cluster,
     Heard,

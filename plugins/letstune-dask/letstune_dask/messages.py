@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from letstune.records import Event, Task, TaskEnded
+from letstune.rounds.events import Event, Task, TaskEnded
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ Command = Start | Answer | Cancel | Stop
 
 @dataclass(frozen=True)
 class Came:
-    """What came of a task: a `letstune.executors.Delivery`, its exception pickled."""
+    """What came of a task: a `letstune.workers.executor.Delivery`, its exception pickled."""
 
     trial: int
     attempt: str

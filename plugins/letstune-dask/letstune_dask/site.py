@@ -18,8 +18,8 @@ from typing import Final
 from distributed import Status, get_worker
 
 from letstune.errors import WorkerError
-from letstune.records import Stored
-from letstune.slots import GRACE
+from letstune.rounds.events import Stored
+from letstune.workers.slot import GRACE
 from letstune_dask.bench import Bench
 from letstune_dask.check import check
 from letstune_dask.messages import Command
@@ -57,8 +57,8 @@ class Site:
     Args:
         token: names the run's executor.
         slots: how many tasks it trains at a time.
-        epoch_timeout: see `letstune.slots.Slot`.
-        trial_timeout: see `letstune.slots.Slot`.
+        epoch_timeout: see `letstune.workers.slot.Slot`.
+        trial_timeout: see `letstune.workers.slot.Slot`.
     """
 
     def __init__(

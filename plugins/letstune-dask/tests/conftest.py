@@ -16,7 +16,7 @@ import psutil
 import pytest
 from distributed import Client
 
-from letstune.processes import MARK
+from letstune.workers.worker_process import MARK
 
 TESTS = Path(__file__).parent
 PATIENCE = 90.0

@@ -16,9 +16,9 @@ from letstune_dask.executor import SPARED, of_loss
 from letstune_dask.messages import Answer, Came, Cancel, Item, Start, Stop
 from trainers import Point, Walk
 
-from letstune.jobs import Job
-from letstune.records import EpochFinished, Task, TaskEnded, WorkerDied
-from letstune.stores import DirectoryStore
+from letstune.rounds.events import EpochFinished, Task, TaskEnded, WorkerDied
+from letstune.training.stores import DirectoryStore
+from letstune.workers.job import Job
 
 
 @pytest.fixture

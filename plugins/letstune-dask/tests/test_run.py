@@ -26,9 +26,9 @@ from trainers import HangsOnce, Here, Walk, facts, recorded_epochs
 
 import letstune
 from letstune.errors import CheckpointError, Interrupted, PickleError, PlanError, WorkerError
-from letstune.jobs import Job
-from letstune.skips import skip_trial
-from letstune.stores import DirectoryStore
+from letstune.runs.skip import skip_trial
+from letstune.training.stores import DirectoryStore
+from letstune.workers.job import Job
 
 TRIALS = 12
 

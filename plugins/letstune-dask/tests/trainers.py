@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from letstune import EpochTrainer, Params, rand
-from letstune.checkpoints import Checkpoint
-from letstune.stores import DirectoryStore
+from letstune.training.checkpoints import Checkpoint
+from letstune.training.stores import DirectoryStore
 
 QUERIES = {
     "trials": "SELECT trial, params, sampler FROM trials",

@@ -14,8 +14,8 @@ from conftest import serve
 from folders import contents, empty, fill, noise
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
-from letstune.checks import check_run
 from letstune.errors import CheckpointError, StoreError
+from letstune.runs.check import check_run
 from proxy import CUT, CUT_LATE, DROP, HANG, Proxy, Request
 from tiny import Hill, tune
 

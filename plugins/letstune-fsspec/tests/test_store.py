@@ -13,10 +13,10 @@ import cloudpickle
 import letstune
 import pytest
 from folders import FOLDERS, contents, empty, fill, noise
-from letstune.checkpoints import Checkpoint, Keeper, fetch
 from letstune.errors import CheckpointError
-from letstune.records import Stored
-from letstune.stores import Store
+from letstune.rounds.events import Stored
+from letstune.training.checkpoints import Checkpoint, Keeper, fetch
+from letstune.training.stores import Store
 from proxy import Proxy
 
 from letstune_fsspec import FsspecStore

@@ -25,9 +25,9 @@ from statistics import NormalDist
 from typing import Any, Final
 
 from letstune import Space
-from letstune.distributions import Bools, Constant, Distribution, Ints, Normal, OneOf, Uniform
 from letstune.errors import PlanError
-from letstune.recorded import ParamsLike
+from letstune.space.distributions import Bools, Constant, Distribution, Ints, Normal, OneOf, Uniform
+from letstune.space.recorded_params import ParamsLike
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from letstune import Space, TuningResults
-from letstune.distributions import Bools, Constant, Distribution, Ints, Normal, OneOf, Uniform
 from letstune.errors import PlanError, SpaceError
+from letstune.space.distributions import Bools, Constant, Distribution, Ints, Normal, OneOf, Uniform
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,

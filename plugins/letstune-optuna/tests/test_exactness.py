@@ -15,9 +15,9 @@ import optuna
 import own
 import pytest
 from letstune import Params, Sampler, rand
-from letstune.arguments import choose_sampler
 from letstune.errors import PlanError
-from letstune.seeding import Purpose, generator
+from letstune.rounds.seeding import Purpose, generator
+from letstune.runs.arguments import choose_sampler
 from letstune.testing.children import Child
 from optuna.samplers import NSGAIISampler, TPESampler
 from optuna.samplers.nsgaii import SBXCrossover, UniformCrossover

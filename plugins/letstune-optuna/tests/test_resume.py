@@ -12,7 +12,8 @@ import letstune
 import optuna
 import own
 import pytest
-from letstune import Rounds, journal
+from letstune import Rounds
+from letstune.journal import journal
 from letstune.testing.children import Child
 from trainers import Climb, Hill
 

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from letstune import Observation, Params, Sampler, Space, rand
 from letstune.errors import MissingPackageError, PlanError, SpaceError
-from letstune.seeding import Purpose, generator
+from letstune.rounds.seeding import Purpose, generator
 from letstune.testing.children import Child
 from spaces import observations, spaces, walks
 
@@ -266,7 +266,7 @@ def test_a_sampler_is_copied() -> None:
 
 
 def test_what_a_plan_says_does_not_change_by_use() -> None:
-    from letstune.arguments import choose_sampler
+    from letstune.runs.arguments import choose_sampler
 
     def described(sampler: Any) -> Any:
         return choose_sampler(sampler)[1]

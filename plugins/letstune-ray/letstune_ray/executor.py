@@ -10,19 +10,18 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from letstune import pickling
-from letstune.arguments import at_least
-from letstune.checkpoints import Keeper
-from letstune.child import Raised
 from letstune.errors import CheckpointError, Interrupted, PlanError, WorkerError
-from letstune.executors import Delivery, Executor
-from letstune.jobs import Job
-from letstune.machine import usable_cores
-from letstune.processes import unpack
-from letstune.progress import say
-from letstune.records import Event, Stored, Task, TaskEnded
-from letstune.slots import GRACE, STILLBORN
-from letstune.stores import Store
+from letstune.rounds.events import Event, Stored, Task, TaskEnded
+from letstune.runs.arguments import at_least
+from letstune.telling.progress import say
+from letstune.training import pickling
+from letstune.training.checkpoints import Keeper
+from letstune.training.stores import Store
+from letstune.workers.executor import Delivery, Executor
+from letstune.workers.job import Job
+from letstune.workers.machine import usable_cores
+from letstune.workers.messages import Raised, unpack
+from letstune.workers.slot import GRACE, STILLBORN
 from letstune_ray.cluster import connect, import_ray, needs, room
 from letstune_ray.place import Place, loss
 from letstune_ray.seat import News, Seat, put_probe, versions

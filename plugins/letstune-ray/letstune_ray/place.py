@@ -5,9 +5,9 @@ from __future__ import annotations
 import signal
 from typing import Any, Final
 
-from letstune.executors import Delivery
-from letstune.processes import unpack
-from letstune.records import EpochFinished, Task, TaskEnded, WorkerDied
+from letstune.rounds.events import EpochFinished, Task, TaskEnded, WorkerDied
+from letstune.workers.executor import Delivery
+from letstune.workers.messages import unpack
 from letstune_ray.seat import Here, News
 
 POLL: Final = 30.0

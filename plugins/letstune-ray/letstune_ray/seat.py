@@ -18,16 +18,17 @@ from multiprocessing.connection import Pipe, wait
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 
-from letstune import __version__, pickling
-from letstune.checkpoints import Checkpoint, Keeper, fetch
-from letstune.child import Raised, pack
+from letstune import __version__
 from letstune.errors import CheckpointError, PickleError
-from letstune.executors import Delivery
-from letstune.jobs import Job
-from letstune.machine import thread_limits
-from letstune.records import Stored, TaskEnded
-from letstune.slots import GRACE, Slot
-from letstune.stores import Store
+from letstune.rounds.events import Stored, TaskEnded
+from letstune.training import pickling
+from letstune.training.checkpoints import Checkpoint, Keeper, fetch
+from letstune.training.stores import Store
+from letstune.workers.executor import Delivery
+from letstune.workers.job import Job
+from letstune.workers.machine import thread_limits
+from letstune.workers.messages import Raised, pack
+from letstune.workers.slot import GRACE, Slot
 
 PROBE: Final = "probe"
 """The file in a probe: a checkpoint that shows whether all nodes have the same store."""

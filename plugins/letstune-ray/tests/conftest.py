@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from letstune.jobs import Job
-from letstune.stores import DirectoryStore, Store
+from letstune.training.stores import DirectoryStore, Store
+from letstune.workers.job import Job
 
 # Journals sync after every epoch: in memory, that takes no time.
 if os.access("/dev/shm", os.W_OK):

@@ -35,7 +35,6 @@ from letstune_ray import RayExecutor
 from letstune_ray.cluster import connect
 
 import letstune
-from letstune import plugins
 from letstune.errors import (
     CheckpointError,
     MissingPackageError,
@@ -43,13 +42,14 @@ from letstune.errors import (
     PlanError,
     WorkerError,
 )
-from letstune.jobs import Job
-from letstune.journal import Journal
-from letstune.records import EpochFinished, TaskEnded, TrialFailed
-from letstune.skips import skip_trial
-from letstune.stores import DirectoryStore, Store
+from letstune.journal.journal import Journal
+from letstune.plugins import installed as plugins
+from letstune.rounds.events import EpochFinished, TaskEnded, TrialFailed
+from letstune.runs.skip import skip_trial
 from letstune.testing import ExecutorSuite
 from letstune.testing.runs import facts
+from letstune.training.stores import DirectoryStore, Store
+from letstune.workers.job import Job
 
 MakeExecutor = Callable[..., RayExecutor]
 
@@ -167,7 +167,7 @@ def test_a_trial_that_is_trained_is_skipped(
     ray: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, witness = tmp_path / "run.db", tmp_path / "x"
-    monkeypatch.setattr("letstune.runner.LOOK", 0.0)
+    monkeypatch.setattr("letstune.runs.loop.LOOK", 0.0)
     asked: list[int] = []
 
     def skip() -> None:

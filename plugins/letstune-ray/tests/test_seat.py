@@ -14,13 +14,12 @@ from letstune_ray.cluster import needs
 from letstune_ray.place import loss
 from letstune_ray.seat import Here, Seat, put_probe, versions
 
-from letstune.checkpoints import Keeper
-from letstune.child import Raised
 from letstune.errors import CheckpointError, PickleError
-from letstune.jobs import Job
-from letstune.processes import unpack
-from letstune.records import EpochFinished, TaskEnded, TrialFailed, WorkerDied
-from letstune.stores import Store
+from letstune.rounds.events import EpochFinished, TaskEnded, TrialFailed, WorkerDied
+from letstune.training.checkpoints import Keeper
+from letstune.training.stores import Store
+from letstune.workers.job import Job
+from letstune.workers.messages import Raised, unpack
 
 CheckedSeat = Callable[..., tuple[Seat, Any]]
 

@@ -1,0 +1,56 @@
+"""What letstune itself plugs in, through the same hooks as any other plugin."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+from letstune.plugins.hookspecs import API_VERSION, Register, hookimpl
+from letstune.samplers.sampler import GridSampler, RandomSampler, Sampler, SobolSampler
+from letstune.training.stores import DirectoryStore, Store
+from letstune.workers.executor import Executor
+from letstune.workers.in_process import InProcessExecutor
+
+LETSTUNE_API: Final = API_VERSION
+
+NAMES: Final = (
+    *("sampler.random", "sampler.grid", "sampler.sobol", "store.directory"),
+    *("executor.in-process", "executor.processes"),
+)
+"""What the entry points of a distribution would say."""
+
+
+@hookimpl
+def register_samplers(register: Register[Sampler]) -> None:
+    """Register the samplers that need nothing but NumPy and SciPy."""
+    register("random", RandomSampler)
+    register("grid", GridSampler)
+    register("sobol", SobolSampler)
+
+
+@hookimpl
+def register_stores(register: Register[Store]) -> None:
+    """Register the store for all that is a path and no URI."""
+    register("directory", _directory)
+
+
+def _directory(uri: str, **options: Any) -> DirectoryStore:
+    return DirectoryStore(Path(uri), **options)
+
+
+@hookimpl
+def register_executors(register: Register[Executor]) -> None:
+    """Register this process, and processes of this machine. Neither goes by an address."""
+    register("in-process", _in_process)
+    register("processes", _processes)
+
+
+def _in_process(address: None, job: Any, *, token: str, **limits: Any) -> Executor:
+    return InProcessExecutor(job.worker(token))
+
+
+def _processes(workers: int, job: Any, *, token: str, **options: Any) -> Executor:
+    # Imported when it is needed: a run in this process does without.
+    from letstune.workers.process_executor import ProcessExecutor
+
+    return ProcessExecutor(job, workers, token, **options)

@@ -1,0 +1,445 @@
+"""What came of a run: trials, best first, as values, tables and DataFrames. Read-only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
+
+from letstune._public import public
+from letstune.errors import (
+    CheckpointError,
+    CheckpointNotKeptError,
+    MissingPackageError,
+    TrialNotFoundError,
+)
+from letstune.journal.journal import Journal
+from letstune.rounds.cohorts import rank_key
+from letstune.rounds.events import EpochFinished, TrialFailed
+from letstune.rounds.plan import Plan
+from letstune.rounds.state import State, TrialState
+from letstune.space.recorded_params import ParamsLike
+from letstune.training.checkpoints import Checkpoint, fetched
+from letstune.training.stores import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import RenderableType
+
+
+P = TypeVar("P", bound=ParamsLike)
+SHOWN: Final = 10
+
+
+@public("letstune")
+@dataclass(frozen=True, kw_only=True)
+class TrialError:
+    """How a trial failed.
+
+    Attributes:
+        trial_id: the trial.
+        epoch: the epoch that it was working on.
+        kind: ``raised``: the trainer raised an exception; ``timed out``; or ``worker died``.
+        message: its last line.
+        traceback: all of it; of a process that hung or died, its stacks, as far as they are known.
+    """
+
+    trial_id: int
+    epoch: int
+    kind: str
+    message: str
+    traceback: str
+
+
+@public("letstune")
+@dataclass(frozen=True, kw_only=True)
+class Epoch:
+    """A recorded epoch.
+
+    Attributes:
+        trial_id: its trial.
+        epoch: its number, from 0 on.
+        metric_value: the value of the optimized metric; may be NaN or infinite.
+        metric_values: all metric values.
+        started_at: when it began, UTC.
+        duration: how long `train_epoch` or `train` took, in seconds.
+    """
+
+    trial_id: int
+    epoch: int
+    metric_value: float
+    metric_values: Mapping[str, float] = field(hash=False)
+    started_at: datetime
+    duration: float
+    _run: _Run = field(compare=False)
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The model as it was after this epoch; an error tells if it was let go."""
+        return self._run.checkpoint(self.trial_id, self.epoch)
+
+    def __repr__(self) -> str:
+        return f"Epoch(epoch={self.epoch}, metric_value={self.metric_value!r})"
+
+
+@public("letstune")
+class Trial(Generic[P]):
+    """A trial: params and what came of them.
+
+    Attributes:
+        trial_id: its number, from 0 on.
+        params: its params.
+        round: the last round that it entered, from 0 on.
+        duration: how long its epochs took, in seconds.
+        status: proposed, trained, stopped (by the trainer) or failed.
+    """
+
+    def __init__(self, run: _Run, trial_id: int, state: TrialState) -> None:
+        self._run = run
+        self._state = state
+        self.trial_id = trial_id
+        self.round = state.round
+        self.duration = state.seconds
+        self.status = state.status
+
+    @cached_property
+    def params(self) -> P:
+        """Its params, of the `Params` class that was tuned; from `load`, a `RecordedParams`."""
+        params: P = self._run.decode(self._state.params)
+        return params
+
+    @cached_property
+    def epochs(self) -> tuple[Epoch, ...]:
+        """All of its recorded epochs."""
+        return self._run.epochs(self.trial_id)[: self._state.epochs]
+
+    @property
+    def best_epoch(self) -> Epoch | None:
+        """The first epoch with the best metric value; None before the first epoch."""
+        return self.epochs[self._state.best_epoch] if self._state.epochs else None
+
+    @property
+    def last_epoch(self) -> Epoch | None:
+        """The last epoch; None before the first epoch."""
+        return self.epochs[-1] if self._state.epochs else None
+
+    @property
+    def metric_value(self) -> float:
+        """The best metric value; NaN before the first epoch."""
+        if math.isfinite(self._state.best):
+            return self._state.best
+        return math.nan if self.best_epoch is None else self.best_epoch.metric_value
+
+    @property
+    def metric_values(self) -> Mapping[str, float]:
+        """All metric values of the best epoch; empty before the first epoch."""
+        return {} if self.best_epoch is None else self.best_epoch.metric_values
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The model as it was after the best epoch; an error tells if it was let go."""
+        return self._run.checkpoint(self.trial_id, self._state.best_epoch)
+
+    def __repr__(self) -> str:
+        return (
+            f"Trial(trial_id={self.trial_id}, metric_value={self.metric_value!r}, "
+            f"round={self.round}, epochs={self._state.epochs}, params={self.params!r})"
+        )
+
+
+@dataclass(kw_only=True)
+class _Run:
+    """Where results come from: the journal, opened for each look, and the store."""
+
+    path: Path
+    plan: Plan
+    state: State
+    store: Callable[[], Store]
+    decode: Callable[[str], Any]
+
+    def epochs(self, trial_id: int | None = None) -> tuple[Epoch, ...]:
+        with closing(Journal(self.path)) as journal:
+            return tuple(map(self._epoch, journal.epochs(trial_id)))
+
+    def _epoch(self, recorded: EpochFinished) -> Epoch:
+        return Epoch(
+            trial_id=recorded.trial,
+            epoch=recorded.epoch,
+            metric_value=recorded.value,
+            metric_values=recorded.metrics,
+            started_at=datetime.fromisoformat(recorded.started),
+            duration=recorded.seconds,
+            _run=self,
+        )
+
+    def failures(self) -> list[TrialFailed]:
+        with closing(Journal(self.path)) as journal:
+            return journal.failures()
+
+    def checkpoint(self, trial_id: int, epoch: int) -> Checkpoint:
+        what = f"{self.path}: the checkpoint of epoch {epoch} of trial {trial_id}"
+        if epoch < 0:
+            what = f"{self.path}: the checkpoint of trial {trial_id}"
+        stored = self.state.trials[trial_id].kept.get(epoch)
+
+        def folder() -> Path:
+            if stored is None:
+                raise CheckpointNotKeptError(f"{what} {self._why_not(trial_id, epoch)}")
+            try:
+                return fetched(self.store(), stored, what)
+            except CheckpointError as error:
+                if self._deleted(trial_id, epoch) is None:
+                    raise
+                # The run has gone on since these results were read.
+                raise CheckpointNotKeptError(f"{what} {self._why_not(trial_id, epoch)}") from error
+
+        where = "not kept" if stored is None else stored.uri
+        return Checkpoint(folder, f"of epoch {epoch} of trial {trial_id}: {where}")
+
+    def _deleted(self, trial_id: int, epoch: int) -> str | None:
+        with closing(Journal(self.path)) as journal:
+            return journal.deletions().get((trial_id, epoch))
+
+    def _why_not(self, trial_id: int, epoch: int) -> str:
+        why = self._deleted(trial_id, epoch)
+        if why is None:
+            return "was never there: the trial has no such epoch, or its save() wrote nothing."
+        if why == "missing":
+            return "was lost, and written off by `letstune check --fix`."
+        larger = ", or a larger number" if why == "outranked" else ""
+        return (
+            f"was let go ({why}): kept are the best epochs of the "
+            f"{self.plan.keep_checkpoints} best trials. To keep it next time, tune with "
+            f"keep_checkpoints='all'{larger}."
+        )
+
+
+@public("letstune")
+class TuningResults(Sequence[Trial[P]]):
+    """The trials of a run, best first; failed ones are last.
+
+    Equal metric values are ranked by trial id. ``results[0]`` is the winner.
+    """
+
+    def __init__(self, run: _Run) -> None:
+        self._run = run
+        trials: list[Trial[P]] = [
+            Trial(run, number, state) for number, state in enumerate(run.state.trials)
+        ]
+        trials.sort(
+            key=lambda t: (t.status == "failed", rank_key(t._state.best, t.trial_id)),
+        )
+        self._trials = trials
+
+    @property
+    def journal(self) -> Path:
+        """The journal that the results are from."""
+        return self._run.path
+
+    @property
+    def metric(self) -> str:
+        """The name of the optimized metric."""
+        return self._run.plan.metric
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run did all that was planned."""
+        return self._run.state.finished
+
+    @property
+    def best(self) -> Trial[P]:
+        """The winner, the same as ``results[0]``.
+
+        Raises:
+            TrialNotFoundError: no trial has a result yet, or all have failed.
+        """
+        first = self._trials[0] if self._trials else None
+        if first is None or first.status == "failed" or not first._state.epochs:
+            raise TrialNotFoundError(
+                f"{self._run.path}: no trial has a result yet, or all that had one have failed. "
+                f"`letstune show {self._run.path} 0`, and the results' `errors`, tell how."
+            )
+        return first
+
+    @property
+    def errors(self) -> list[TrialError]:
+        """How trials failed, in the order in which they did."""
+        return [
+            TrialError(
+                trial_id=failure.trial,
+                epoch=failure.epoch,
+                kind=failure.kind,
+                message=failure.message,
+                traceback=failure.traceback,
+            )
+            for failure in self._run.failures()
+        ]
+
+    def trial(self, trial_id: int) -> Trial[P]:
+        """Return the trial of that id.
+
+        Raises:
+            TrialNotFoundError: there is none.
+        """
+        for trial in self._trials:
+            if trial.trial_id == trial_id:
+                return trial
+        raise TrialNotFoundError(
+            f"{self._run.path} has no trial {trial_id}; it has trials 0 to {len(self) - 1}."
+        )
+
+    @overload
+    def __getitem__(self, index: int) -> Trial[P]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Trial[P]]: ...
+
+    def __getitem__(self, index: int | slice) -> Trial[P] | list[Trial[P]]:
+        return self._trials[index]
+
+    def __len__(self) -> int:
+        return len(self._trials)
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield a flat dict for each trial, best first: the rows of `to_df`."""
+        epochs: dict[int, list[Epoch]] = {}
+        for epoch in self._run.epochs():
+            epochs.setdefault(epoch.trial_id, []).append(epoch)
+        for trial in self._trials:
+            trial.epochs = tuple(epochs.get(trial.trial_id, ())[: trial._state.epochs])
+            row: dict[str, Any] = {
+                "trial_id": trial.trial_id,
+                "metric_value": trial.metric_value,
+                "status": trial.status,
+                "round": trial.round,
+                "epochs": trial._state.epochs,
+                "best_epoch": trial._state.best_epoch if trial._state.epochs else None,
+                "duration": trial.duration,
+            }
+            row |= _flat("params", trial.params.to_dict())
+            for prefix, epoch_or_none in (("best", trial.best_epoch), ("last", trial.last_epoch)):
+                row |= _flat(prefix, epoch_or_none.metric_values if epoch_or_none else {})
+            yield row
+
+    def epoch_rows(self) -> Iterator[dict[str, Any]]:
+        """Yield a flat dict for each epoch, by trial and epoch: the rows of `epochs_df`."""
+        for epoch in self._run.epochs():
+            yield {
+                "trial_id": epoch.trial_id,
+                "epoch": epoch.epoch,
+                "metric_value": epoch.metric_value,
+                "started_at": epoch.started_at,
+                "duration": epoch.duration,
+            } | _flat("metrics", epoch.metric_values)
+
+    def to_df(self) -> pd.DataFrame:
+        """Return a DataFrame with a row for each trial, best first.
+
+        Columns: trial_id, metric_value, status, round, epochs, best_epoch, duration (seconds);
+        ``params.*``; ``best.*`` and ``last.*``, the metric values of the best and last epoch.
+
+        Raises:
+            MissingPackageError: pandas is not installed.
+        """
+        frame: pd.DataFrame = _pandas().DataFrame(list(self.rows()))
+        return frame
+
+    def epochs_df(self) -> pd.DataFrame:
+        """Return a DataFrame with a row for each epoch, by trial and epoch.
+
+        Columns: trial_id, epoch, metric_value, started_at (UTC), duration (seconds) and
+        ``metrics.*``.
+
+        Raises:
+            MissingPackageError: pandas is not installed.
+        """
+        frame: pd.DataFrame = _pandas().DataFrame(list(self.epoch_rows()))
+        return frame
+
+    def _table(self) -> list[tuple[str, ...]]:
+        head: tuple[str, ...] = ("trial", self.metric, "round", "epochs", "seconds", "params")
+        return [head] + [
+            (
+                str(trial.trial_id),
+                f"{trial.metric_value:.6g}" if trial.status != "failed" else "failed",
+                str(trial.round),
+                str(trial._state.epochs),
+                f"{trial.duration:.3g}",
+                ", ".join(f"{name}={_brief(v)}" for name, v in trial.params.to_dict().items()),
+            )
+            for trial in self._trials[:SHOWN]
+        ]
+
+    def _title(self) -> str:
+        state = "finished" if self.finished else "unfinished"
+        failed = sum(trial.status == "failed" for trial in self._trials)
+        return f"{self._run.path}: {len(self)} trials, {failed} failed, {state}"
+
+    def __repr__(self) -> str:
+        table = self._table()
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in table
+        ]
+        more = [f"... and {len(self) - SHOWN} more"] if len(self) > SHOWN else []
+        return "\n".join([f"<TuningResults {self._title()}>", *lines, *more])
+
+    def __rich__(self) -> RenderableType:
+        from rich.table import Column, Table
+        from rich.text import Text
+
+        head, *rows = self._table()  # as Text, since params may look like markup
+        columns = [Column(Text(name)) for name in head]
+        table = Table(*columns, title=Text(self._title()), caption_justify="left")
+        for row in rows:
+            table.add_row(*map(Text, row))
+        if len(self) > SHOWN:
+            table.caption = f"and {len(self) - SHOWN} more"
+        return table
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        head, *rows = self._table()
+        cells = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows]
+        return (
+            f"<table><caption>{escape(self._title())}</caption>"
+            f"<thead><tr>{''.join(f'<th>{escape(name)}</th>' for name in head)}</tr></thead>"
+            f"<tbody>{''.join(f'<tr>{row}</tr>' for row in cells)}</tbody></table>"
+        )
+
+
+def _flat(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict) and "$float" in value:
+            flat[f"{prefix}.{name}"] = float(value["$float"])
+        elif isinstance(value, dict):
+            flat |= _flat(f"{prefix}.{name}", value)
+        else:
+            flat[f"{prefix}.{name}"] = value
+    return flat
+
+
+def _brief(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name}={_brief(v)}" for name, v in value.items()) + "}"
+    return str(value)
+
+
+def _pandas() -> Any:
+    try:
+        import pandas
+    except ImportError as error:
+        raise MissingPackageError(
+            "A DataFrame needs pandas, which is not installed:  pip install pandas"
+        ) from error
+    return pandas

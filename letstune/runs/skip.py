@@ -1,0 +1,132 @@
+"""`letstune skip`: end a trial of a run, whoever works on it.
+
+Only its owner writes a journal, so a request to a live run goes through a file beside it. That is
+locked while it is written or taken, and is removed after what it asks for is recorded: no request
+is lost, and none is half read.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import Path
+
+from letstune.errors import (
+    JournalError,
+    JournalLockedError,
+    TrialEndedError,
+    TrialNotFoundError,
+)
+from letstune.journal.journal import Journal, now
+from letstune.journal.lock import JournalLock, waiting_lock
+from letstune.rounds.events import TrialStopped
+from letstune.rounds.state import State
+from letstune.runs.arguments import journal_path
+
+
+def skip_trial(path: Path, trial: int) -> bool:
+    """End a trial as stopped after its last recorded epoch.
+
+    Returns whether it is recorded. If not, whoever works on the run was asked to do it, and does
+    within about a second, or after the epoch in flight if it trains in its own process.
+
+    Args:
+        path: the journal.
+        trial: which one.
+
+    Raises:
+        JournalError: the journal cannot be read, or the request cannot be written.
+        TrialNotFoundError: there is no such trial.
+        TrialEndedError: it has ended already.
+    """
+    path = journal_path(path)
+    with closing(Journal(path)) as source:
+        _check(source.load()[1], trial, path)
+    try:
+        with JournalLock(path, now()), closing(Journal(path, write=True)) as journal:
+            state = journal.load()[1]
+            _check(state, trial, path)
+            journal.append([stop_of(state, trial)])
+            journal.end_session("skipped")
+            return True
+    except JournalLockedError:
+        _ask(path, trial)
+        return False
+
+
+def stop_of(state: State, trial: int) -> TrialStopped:
+    """Return the event that ends a trial after its last recorded epoch."""
+    return TrialStopped(trial, state.trials[trial].epochs - 1)
+
+
+def may_skip(state: State, trial: int) -> bool:
+    """Tell whether there is such a trial, and it has not ended."""
+    return (
+        trial < len(state.trials)
+        and not state.trials[trial].settled
+        and state.trials[trial].status in ("proposed", "trained")
+    )
+
+
+def _check(state: State, trial: int, path: Path) -> None:
+    if trial >= len(state.trials):
+        raise TrialNotFoundError(
+            f"{path} has no trial {trial} so far; the last one is {len(state.trials) - 1}."
+        )
+    if not may_skip(state, trial):
+        found = state.trials[trial]
+        how = found.status if found.status in ("stopped", "failed") else "trained to its end"
+        raise TrialEndedError(
+            f"Trial {trial} of {path} is {how}, so there is nothing to skip. `letstune status` "
+            "tells what is left."
+        )
+
+
+def _ask(path: Path, trial: int) -> None:
+    """Leave a request beside a journal."""
+    beside = _beside(path)
+    try:
+        while True:
+            with beside.open("ab") as file, waiting_lock(file.fileno()):
+                if beside.exists() and os.path.samestat(os.fstat(file.fileno()), beside.stat()):
+                    file.write(b"%d\n" % trial)
+                    file.flush()
+                    os.fsync(file.fileno())
+                    return
+            # It was taken between our opening and locking it.
+    except OSError as error:
+        raise JournalError(
+            f"{beside} cannot be written: {error.strerror}. A request to a run needs to write in "
+            "the folder of its journal."
+        ) from error
+
+
+@contextmanager
+def requests(path: Path, tell: Callable[[str], None]) -> Iterator[list[int]]:
+    """Yield the trials that others want skipped, and forget them after the block.
+
+    A file that cannot be read is none of the run's: ``tell`` is told so, and there are no requests.
+    """
+    with ExitStack() as opened:
+        text: bytes | None = None
+        try:
+            file = opened.enter_context(_beside(path).open("r+b"))
+            opened.enter_context(waiting_lock(file.fileno()))
+            text = file.read()
+        except FileNotFoundError:
+            pass
+        except OSError as error:  # somebody else's, a folder, or on a disk without locks
+            tell(
+                f"{_beside(path)} cannot be read: {error.strerror}. So requests of `letstune skip` "
+                "are not heard; remove it. The run goes on."
+            )
+        yield [int(line) for line in (text or b"").split() if line.isdigit()]
+        if text is not None:
+            # If it cannot be removed, its requests are old news when they are read again.
+            with suppress(OSError):
+                _beside(path).unlink(missing_ok=True)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(path.name + ".skip")

@@ -1,0 +1,239 @@
+"""Samplers: who proposes the params of a trial.
+
+A sampler is a pure function of the search space, of what the lag rule shows of the run, and of a
+generator that is seeded for the trial. It keeps nothing from call to call but caches that may be
+dropped at any moment, so it proposes the same after a crash.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from letstune._public import public
+from letstune.errors import PlanError, SpaceError
+from letstune.rounds.seeding import Purpose, generator, run_seed
+from letstune.samplers.grid import thinned
+from letstune.samplers.sobol import check_dimensions, sobol_point
+from letstune.space.params import Params, ParamsLike, RecordedParams, Space
+
+if TYPE_CHECKING:
+    import numpy as np
+
+ATTEMPTS: Final = 100
+
+
+@public("letstune")
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a sampler sees of a trial.
+
+    Attributes:
+        trial: its id.
+        params: its params.
+        status: trained, stopped or failed; pending, if its results are not to be seen yet.
+        values: the optimized metric after each epoch that is to be seen.
+        metrics: all metric values after each of these epochs.
+    """
+
+    trial: int
+    params: ParamsLike
+    status: str
+    values: tuple[float, ...] = ()
+    metrics: tuple[Mapping[str, float], ...] = ()
+
+
+@public("letstune")
+class Sampler(ABC):
+    """Proposes params.
+
+    Attributes:
+        adaptive: whether it looks at the history. A sampler that does not can have all its
+            trials proposed at once.
+
+    >>> class Draw(Sampler):
+    ...     def propose(self, space, history, rng, trial):
+    ...         return space.build(lambda path, distribution: distribution.sample(rng))
+    """
+
+    adaptive: ClassVar[bool] = False
+
+    @abstractmethod
+    def propose(
+        self,
+        space: Space,
+        history: Sequence[Observation],
+        rng: np.random.Generator,
+        trial: int,
+    ) -> ParamsLike:
+        """Return the params of a trial.
+
+        Args:
+            space: the search space.
+            history: what is to be seen of the trials before this one, in their order; empty
+                unless the sampler is `adaptive`.
+            rng: seeded for this trial.
+            trial: its id, from 0 on.
+        """
+
+    def check(self, space: Space) -> None:
+        """Refuse a space that the sampler cannot drive, before anything is written.
+
+        Raises:
+            PlanError: says why.
+        """
+        return
+
+    def narrow(self, space: Space) -> Space:
+        """Return the part of a space that the sampler proposes from; by default, all of it.
+
+        A run ends when all points of a finite part are proposed.
+        """
+        return space
+
+
+@public("letstune.samplers")
+class RandomSampler(Sampler):
+    """Draws every trial independently from the distributions of the space."""
+
+    def propose(
+        self,
+        space: Space,
+        history: Sequence[Observation],
+        rng: np.random.Generator,
+        trial: int,
+    ) -> ParamsLike:
+        """Return a random draw."""
+        return space.sample(rng)
+
+
+@public("letstune.samplers")
+class GridSampler(Sampler):
+    """Goes through all points of a grid, in order, the last field fastest.
+
+    Every finite axis has all of its values, and each branch of a union a grid of its own.
+
+    Args:
+        points: how many evenly spaced points each continuous axis has: in the logarithm where the
+            axis is, at quantiles where it is normal. Or a mapping from paths, such as ``"lr"`` or
+            ``"model.Linear.alpha"``, to the points of each of these axes. Without it, the space
+            must be finite.
+
+    Raises:
+        PlanError: that is no number of points.
+    """
+
+    def __init__(self, points: int | Mapping[str, int] | None = None) -> None:
+        counts: list[Any] = [*points.values()] if isinstance(points, Mapping) else [points or 1]
+        if points == 0 or any(type(n) is not int or n < 1 for n in counts):
+            raise PlanError(
+                f"sampler 'grid': points={points!r}; expected a whole number from 1 on, or a dict "
+                "of them by path."
+            )
+        self.points = points
+
+    def narrow(self, space: Space) -> Space:
+        """Return the space of the points of the grid."""
+        return space if self.points is None else thinned(space, self.points)
+
+    def propose(
+        self,
+        space: Space,
+        history: Sequence[Observation],
+        rng: np.random.Generator,
+        trial: int,
+    ) -> ParamsLike:
+        """Return the point of the grid that has the trial's number."""
+        return self.narrow(space).point(trial)
+
+    def check(self, space: Space) -> None:
+        """Refuse a space of which not all points are known."""
+        space.require_structure("sampler 'grid'")
+        if self.narrow(space).size is None:
+            raise PlanError(
+                f"sampler 'grid' needs a finite space, but {space.name} has a continuous "
+                "parameter. Give it a step or use rand.oneof, say how many points it shall have "
+                "with sampler=('grid', {'points': 5}), or use sampler='random'."
+            )
+
+
+@public("letstune.samplers")
+class SobolSampler(Sampler):
+    """Fills the space evenly: a scrambled Sobol' sequence, with a dimension for each parameter.
+
+    A parameter of a branch that is not chosen has its dimension, too, so that no branch disturbs
+    the others. The scrambling is that of the run's seed. It is at its best with a number of
+    trials that is a power of two. Needs SciPy: ``pip install letstune[sobol]``.
+    """
+
+    def propose(
+        self,
+        space: Space,
+        history: Sequence[Observation],
+        rng: np.random.Generator,
+        trial: int,
+    ) -> ParamsLike:
+        """Return the point of the sequence that has the trial's number."""
+        paths = space.distributions()
+        point = dict(zip(paths, sobol_point(run_seed(rng), len(paths), trial), strict=True))
+        return space.build(lambda path, distribution: distribution.quantile(point[path]))
+
+    def check(self, space: Space) -> None:
+        """Refuse a space of unknown or too many dimensions."""
+        space.require_structure("sampler 'sobol'")
+        check_dimensions(len(space.distributions()), space.name)
+
+
+def propose_distinct(
+    sampler: Sampler,
+    space: Space,
+    history: Sequence[Observation],
+    seed: int,
+    trial: int,
+    taken: Collection[str],
+) -> ParamsLike | None:
+    """Return a trial's params, other than those taken; None if there are no others.
+
+    A sampler that repeats itself is asked again with fresh randomness. What it cannot find then
+    is drawn from the space at random, or, if that is finite, taken point by point from a random
+    one on. A space whose size is unknown, because a class has its own ``get_random_params``,
+    counts as exhausted then.
+
+    Args:
+        sampler: who is asked.
+        space: the search space.
+        history: what the sampler may see.
+        seed: the run's.
+        trial: the trial.
+        taken: the JSON of the params of all trials so far.
+    """
+    part = sampler.narrow(space)
+    if part.size is not None and len(taken) >= part.size:
+        return None
+    params: ParamsLike
+    for attempt in range(ATTEMPTS):
+        rng = generator(seed, Purpose.PROPOSE, trial, attempt)
+        params = sampler.propose(space, history, rng, trial)
+        if not isinstance(params, Params | RecordedParams):
+            raise SpaceError(
+                f"Sampler {type(sampler).__name__} proposed {params!r:.200} for trial {trial}; "
+                f"expected params of {space.name}, for instance from space.build()."
+            )
+        if params.to_json() not in taken:
+            return params
+    rng = generator(seed, Purpose.PROPOSE, trial, ATTEMPTS)
+    start = 0 if part.size is None else _below(part.size, rng)
+    for i in range(part.size or ATTEMPTS):
+        params = part.point((start + i) % part.size) if part.size else part.sample(rng)
+        if params.to_json() not in taken:
+            return params
+    return None
+
+
+def _below(size: int, rng: np.random.Generator) -> int:
+    if size <= 2**63:
+        return int(rng.integers(size))
+    # NumPy has no larger integers; with 8 bytes to spare, the remainder is even enough.
+    return int.from_bytes(rng.bytes(size.bit_length() // 8 + 9)) % size

@@ -1,0 +1,167 @@
+"""Tells a person how a run is going: on a terminal, in a notebook, or line by line in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from letstune.rounds.decisions import ended, planned_epochs
+from letstune.rounds.events import Event, TrialFailed, WorkerDied
+from letstune.rounds.state import NO_VALUE, State
+
+if TYPE_CHECKING:
+    from rich.live import Live
+
+REFRESH: Final = 0.25
+LOG_EVERY: Final = 30.0
+
+
+def describe(state: State, seconds: float, since: int) -> str:
+    """Return one line: round, trials left, best so far, time left.
+
+    Args:
+        state: the run.
+        seconds: how long this session has been at it.
+        since: how many epochs were recorded when it began.
+    """
+    active = [k for k, ready in enumerate(state.ready) if ready]
+    rounds = f"round {max(active, default=0) + 1}/{len(state.limits)}"
+    left = state.unsettled + state.n_trials - len(state.trials)
+    parts = [rounds, f"{left} of {state.n_trials} trials left", f"{state.total_epochs} epochs"]
+    value, trial = state.leader
+    failed = sum(trial.status == "failed" for trial in state.trials)
+    parts += [f"{failed} failed"] if failed else []
+    parts.append("no result yet" if value == NO_VALUE else f"best {value:.6g} (trial {trial})")
+    if state.finished:
+        parts[0] = "finished"
+    elif seconds and state.total_epochs > since:
+        ahead = planned_epochs(state.plan, state) - state.trained
+        pace = seconds / (state.total_epochs - since)
+        expected = ahead if state.timed else ahead * pace
+        parts.append(f"about {duration(max(0.0, expected))} left")
+    return ", ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """Return a time span for people.
+
+    >>> [duration(5), duration(75), duration(7260)]
+    ['5 s', '1 min 15 s', '2 h 1 min']
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def say(line: str) -> None:
+    """Write a line to stderr, if that is still there: a terminal or pipe may be gone."""
+    with suppress(OSError, ValueError):  # a closed file is a ValueError
+        print(line, file=sys.stderr, flush=True)
+
+
+def _in_notebook() -> bool:
+    # A script may import IPython, and even ipykernel, for whatever reason.
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return getattr(shell, "kernel", None) is not None
+
+
+class Progress:
+    """Shows how a run is going; told after each commit.
+
+    On a terminal and in a notebook, a line that changes; elsewhere, a line every half minute. A
+    failed trial gets a line of its own.
+
+    Args:
+        state: the run as it begins.
+        show: False for silence.
+        clock: returns seconds, for tests.
+    """
+
+    def __init__(
+        self, state: State, *, show: bool = True, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._clock = clock
+        self._began = self._next = clock()
+        self._since = state.total_epochs
+        self._show = show
+        self._state = state
+        self._live: Live | None = None
+        self._cell: Any = None
+        if show:
+            self._open()
+
+    def _open(self) -> None:
+        if _in_notebook():
+            # Not rich's, which shows nothing there without ipywidgets.
+            from IPython import display
+
+            show: Any = display.display  # which has no types
+            self._cell = show({"text/plain": ""}, raw=True, display_id=True)
+            return
+        if not sys.stderr.isatty():
+            self._next += LOG_EVERY
+            return
+        from rich.console import Console
+        from rich.live import Live
+
+        self._live = Live(console=Console(stderr=True), auto_refresh=False, transient=True)
+        self._live.start()
+
+    def recorded(self, events: Sequence[Event], state: State) -> None:
+        """See what was recorded."""
+        self._state = state
+        if not self._show:
+            return
+        for event in events:
+            if isinstance(event, TrialFailed):
+                self.tell(f"Trial {event.trial} failed in epoch {event.epoch}: {event.message}")
+            if isinstance(event, WorkerDied):
+                self.tell(
+                    f"A worker died in epoch {event.epoch} of trial {event.trial}: "
+                    f"{ended(event.code)}. Another one goes on."
+                )
+        moment = self._clock()
+        if moment >= self._next:
+            self._next = moment + (REFRESH if self._live or self._cell else LOG_EVERY)
+            line = describe(state, moment - self._began, self._since)
+            if self._cell:
+                self._cell.update({"text/plain": line}, raw=True)
+            elif self._live:
+                with self._unless_broken():
+                    self._live.update(line, refresh=True)
+            else:
+                self.tell(line)
+
+    def tell(self, line: str) -> None:
+        """Write a line that stays."""
+        if not self._show:
+            return
+        if self._live:
+            with self._unless_broken():
+                self._live.console.print(line, markup=False, highlight=False)
+        else:
+            say(line)
+
+    @contextmanager
+    def _unless_broken(self) -> Iterator[None]:
+        """Give up the display, and not the run, when the terminal is gone."""
+        try:
+            yield
+        except OSError:
+            self._live = None
+            self._show = False
+
+    def close(self) -> None:
+        """End with a line on where the run is now."""
+        if self._live:
+            with self._unless_broken():
+                self._live.stop()
+            self._live = None
+        self.tell(describe(self._state, self._clock() - self._began, self._since))
+        self._show = False

@@ -1,0 +1,116 @@
+"""`letstune plugins check`: the laws of `letstune.testing`, tried on what is installed."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from letstune.errors import LetstuneError, PlanError
+from letstune.plugins.installed import Plugged, find, installed, is_allowed, make
+from letstune.rand import uniform
+from letstune.space.params import Params, Space
+
+if TYPE_CHECKING:
+    from letstune.samplers.sampler import Sampler
+    from letstune.testing import Job, Verdict
+    from letstune.training.stores import Store
+    from letstune.workers.executor import Executor
+
+
+def verdicts(
+    name: str,
+    kind: str | None,
+    options: Mapping[str, Any],
+    uri: str | None,
+    *,
+    slow: bool = False,
+) -> Iterator[Verdict]:
+    """Yield the verdict on each law.
+
+    Args:
+        name: of a sampler, or the scheme of a store or of an executor.
+        kind: sampler, store or executor; None for whichever has the name.
+        options: of the plugin.
+        uri: for a store, where it may keep things; by default in a temporary folder. For an
+            executor, its address; by default ``NAME://``.
+        slow: whether to try the laws, too, that take long.
+
+    Raises:
+        PlanError: there is no such plugin, or there are several.
+        PluginError: it cannot be loaded.
+        MissingPackageError: pytest or Hypothesis is not installed.
+    """
+    from letstune.testing import check, finite_spaces
+
+    plugged = find(kind or _kind(name), name)
+    plugged.factory()  # for its errors
+
+    # Not closures over a factory: they are pickled into the process that tries the laws, and a
+    # plugin is to be imported there as a run imports it.
+    def sampler() -> Sampler:
+        made: Sampler = make(plugged, **options)
+        return made
+
+    def store(folder: Path) -> Store:
+        where = f"{uri.rstrip('/')}/{secrets.token_hex(8)}" if uri else _where(plugged, folder)
+        made: Store = make(plugged, where, **options)
+        return made
+
+    def executor(job: Job) -> Executor:
+        address = uri or _ADDRESSES.get(plugged.name, f"{plugged.name}://")
+        given = {"token": secrets.token_hex(4), "epoch_timeout": None, "trial_timeout": None}
+        made: Executor = make(plugged, address, job.packed(), **given, **options)
+        return made
+
+    if plugged.kind == "store":
+        yield from check("store", store, slow=slow)
+        return
+    if plugged.kind == "executor":
+        yield from check("executor", executor, slow=slow)
+        return
+    # What a test file of its own says with the fixture: that it drives finite spaces only.
+    finite = {} if _drives(sampler(), _CONTINUOUS) else {"spaces": finite_spaces}
+    yield from check("sampler", sampler, slow=slow, **finite)
+
+
+_KINDS: Final = {"sampler", "store", "executor"}
+
+# Letstune's own go by no URI.
+_ADDRESSES: Final[Mapping[str, Any]] = {"in-process": None, "processes": 2}
+
+
+class _Continuous(Params):
+    x: float = uniform(0, 1)
+
+
+_CONTINUOUS: Final = _Continuous.space()
+
+
+def _drives(sampler: Sampler, space: Space) -> bool:
+    try:
+        sampler.check(space)
+    except LetstuneError:
+        return False
+    return True
+
+
+def _kind(name: str) -> str:
+    kinds = {
+        plugged.kind
+        for plugged in installed()
+        if plugged.name == name and is_allowed(plugged.distribution)
+    }
+    found = sorted(kinds & _KINDS)
+    if len(found) > 1:
+        raise PlanError(f"There are a {' and a '.join(found)} {name!r}; say which one: --kind.")
+    if not found:
+        raise PlanError(
+            f"There is no sampler, store or executor {name!r}; `letstune plugins` lists them."
+        )
+    return found[0]
+
+
+def _where(plugged: Plugged, folder: Path) -> str:
+    return str(folder) if plugged.name == "directory" else f"{plugged.name}://{folder}"

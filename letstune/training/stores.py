@@ -1,0 +1,222 @@
+"""Stores: who keeps checkpoints. A store keeps folders, and knows nothing of models.
+
+What is put is written beside, synced, moved into place, and its folder synced, before the journal
+may point to it. Names are new each time and nothing is ever overwritten, so the journal's row is
+the only pointer, and what has none is what a crash left behind.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import re
+import shutil
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from letstune._public import public
+from letstune.errors import CheckpointError, StoreError
+
+_STAGING: Final = ".new"
+_JOINT: Final = "--"
+
+GONE: Final = (
+    "so nothing can be said of its checkpoints. Mount its disk, or bring it back, under the "
+    "journal's name if that was renamed; nothing recorded is lost. If it is gone for good, make an "
+    "empty folder there, let `letstune check --fix` write off what was in it, and resume."
+)
+"""What to do when there is no such folder: an empty one is believed, a missing one is not."""
+
+
+@public("letstune")
+class Store(ABC):
+    """Keeps folders under names that are never used again: four verbs."""
+
+    def stage(self, name: str) -> Path:
+        """Return an empty folder to be filled for `put`, the same for the same name.
+
+        By default in the system's folder for temporary files; a store on this machine does better
+        with a folder from which `put` can move rather than copy.
+        """
+        # Not in temporary() itself: a worker that closes removes the folder above its own.
+        return _make_staged(temporary() / _STAGING / name, _make)
+
+    @abstractmethod
+    def put(self, name: str, folder: Path) -> str:
+        """Keep all files of a folder, which may be moved away, and return their URI.
+
+        When this returns, they are durable; when it does not, nothing of them is listed as whole.
+
+        Args:
+            name: letters, digits, dots and single dashes; never used before.
+            folder: holds one file at least; regular files and folders only.
+        """
+
+    @abstractmethod
+    def get(self, uri: str, folder: Path) -> None:
+        """Copy all files of a checkpoint into an empty folder.
+
+        Raises:
+            FileNotFoundError: there is none of that URI. Then it may be written off: where all of
+                the store is away, such as a disk that is not mounted, raise anything else.
+        """
+
+    @abstractmethod
+    def list(self) -> Iterator[str]:
+        """Yield the URIs of all that is there, what a crash left incomplete included."""
+
+    @abstractmethod
+    def delete(self, uri: str) -> None:
+        """Delete a checkpoint. It may be gone already."""
+
+
+@public("letstune.training")
+class DirectoryStore(Store):
+    """Keeps checkpoints in a directory, usually next to the journal.
+
+    A folder of several files is kept as a folder. A single file is kept as a file, ``name--file``:
+    that takes two syncs, one for its bytes and one for its name, where a folder takes three.
+
+    Args:
+        root: the directory; made when it is first needed.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()  # a run may be resumed in another directory
+        self._staging = self.root / _STAGING
+
+    def stage(self, name: str) -> Path:
+        """Return a folder on the same disk; see `Store.stage`."""
+        return _make_staged(self._staging / name, make_durably)
+
+    def put(self, name: str, folder: Path) -> str:
+        """Move the folder into place; see `Store.put`."""
+        if not re.fullmatch(r"\w[\w.]*(-[\w.]+)*", name):
+            raise CheckpointError(f"{name!r} is no name for a checkpoint in {self.root}.")
+        if folder.parent == self._staging:
+            return self._move(name, folder)
+        # Perhaps on another disk: then it cannot be moved.
+        copy = self.stage(name)
+        try:
+            shutil.copytree(folder, copy, symlinks=True, dirs_exist_ok=True)
+            return self._move(name, copy)
+        finally:
+            shutil.rmtree(copy, ignore_errors=True)
+
+    def _move(self, name: str, folder: Path) -> str:
+        with os.scandir(folder) as entries:
+            first, *others = entries
+        if others or first.is_dir() or len(os.fsencode(first.name)) > 150 or not _utf8(first.name):
+            for directory, _, files in os.walk(folder):
+                for file in files:
+                    _sync(os.path.join(directory, file))  # noqa: PTH118 (hot)
+                _sync(directory)
+            source, uri = os.fspath(folder), name
+        else:
+            _sync(first.path)
+            source, uri = first.path, f"{name}{_JOINT}{first.name}"
+        target = os.path.join(self.root, uri)  # noqa: PTH118 (hot)
+        if os.path.lexists(target):
+            raise CheckpointError(f"{target} exists already; a checkpoint is never overwritten.")
+        os.rename(source, target)  # noqa: PTH104 (hot)
+        _sync(self.root)
+        return uri
+
+    def get(self, uri: str, folder: Path) -> None:
+        """Copy the files; see `Store.get`."""
+        source = self._locate(uri)
+        try:
+            if source.is_dir():
+                shutil.copytree(source, folder, dirs_exist_ok=True, copy_function=shutil.copyfile)
+            else:
+                shutil.copyfile(source, folder / uri.partition(_JOINT)[2])
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if not self.root.is_dir():
+                raise StoreError(f"There is no folder {self.root}, {GONE}") from error
+            raise FileNotFoundError(f"there is no {source}") from error
+
+    def list(self) -> Iterator[str]:
+        """Yield the names in the directory; see `Store.list`."""
+        for folder, prefix in ((self.root, ""), (self.root / _STAGING, f"{_STAGING}/")):
+            if folder.is_dir():
+                for name in sorted(os.listdir(folder)):  # noqa: PTH208 (names are wanted)
+                    if name != _STAGING:
+                        yield prefix + name
+
+    def delete(self, uri: str) -> None:
+        """Delete the file or folder; see `Store.delete`."""
+        target = self._locate(uri)
+        try:
+            target.unlink(missing_ok=True)
+        except (IsADirectoryError, PermissionError):  # what unlink says of a folder
+            shutil.rmtree(target)
+
+    def _locate(self, uri: str) -> Path:
+        # A journal from elsewhere must not make us read, let alone delete, beyond the store.
+        name = uri.removeprefix(f"{_STAGING}/")
+        if name in ("", "..", _STAGING) or name != Path(name).name:
+            raise CheckpointError(f"{uri!r} is no checkpoint of {self.root}.")
+        return self.root / uri
+
+
+def _make_staged(folder: Path, make_above: Callable[[Path], None]) -> Path:
+    """Make a worker's staging folder, however often those that close remove the one above it."""
+    while True:
+        try:
+            _make(folder)
+            return folder
+        except FileNotFoundError:
+            make_above(folder.parent)
+
+
+def _make(folder: Path) -> None:
+    # Not exist_ok=True, with which pathlib looks again whether it is a folder: by then, another
+    # worker may have removed it.
+    with suppress(FileExistsError):
+        folder.mkdir()
+
+
+def make_durably(folder: Path) -> None:
+    """Make a folder and those above it, the name of each synced."""
+    if not folder.is_dir():
+        make_durably(folder.parent)
+        _make(folder)
+        _sync(folder.parent)
+
+
+_temporary_folder: Path | None = None
+
+
+def temporary() -> Path:
+    """Return a folder that is removed when the program ends.
+
+    It is another one if what tidies up the system's temporary files has removed the first.
+    """
+    global _temporary_folder
+    if _temporary_folder is None or not _temporary_folder.is_dir():
+        _temporary_folder = Path(tempfile.mkdtemp(prefix="letstune-"))
+        atexit.register(shutil.rmtree, _temporary_folder, ignore_errors=True)
+    return _temporary_folder
+
+
+def _sync(path: str | os.PathLike[str]) -> None:
+    if os.name == "nt" and os.path.isdir(path):  # noqa: PTH112 (hot)
+        return  # Windows cannot sync a directory, and keeps its names durable by itself
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _utf8(name: str) -> bool:
+    """Tell whether a file's name is text, and so can be part of a URI."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,242 @@
+"""Trainers: the classes with which a user says how a model is trained.
+
+Every trainer has a `metric`, the name of the metric value to be optimized, greater being better,
+and loads its dataset at most once. `SimpleTrainer` trains a model in one go, as scikit-learn does;
+`EpochTrainer` trains epoch by epoch, so that poor params are dropped early.
+
+Metric values are a dict of names to real numbers::
+
+    {"train_accuracy": 0.92, "valid_accuracy": 0.83}
+
+All of them are recorded; only the one named by `metric` decides.
+"""
+
+# Without `from __future__ import annotations`: those of `Trainer` are asked for by users' classes,
+# and would be looked up where it goes by its public name.
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from numbers import Real
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args, get_origin
+
+from letstune._public import public
+from letstune.errors import TrainerError
+from letstune.rounds.seeding import Purpose, derive, generator, seed_globals
+from letstune.space.params import Params
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from letstune.training.checkpoints import Checkpoint
+
+P = TypeVar("P", bound=Params)
+
+
+@public("letstune.training")
+class Trainer(ABC, Generic[P]):
+    """What `SimpleTrainer` and `EpochTrainer` have in common.
+
+    A trainer must be pickleable before `load_dataset`, and need not be after it. letstune trains
+    with a clone of it, made by pickling.
+
+    Attributes:
+        params_cls: the `Params` class. Taken from the generic parameter, as in
+            ``SimpleTrainer[SGDParams]``, unless it is set.
+        seed: set before each call of `load_dataset`, `create_model`, `load`, `train_epoch` and
+            `train`: a number from 0 to 2**31 - 1 that depends on the run's seed, the trial and
+            the epoch only.
+    """
+
+    params_cls: type[P]
+    seed: int
+
+    @property
+    @abstractmethod
+    def metric(self) -> str:
+        """The metric value to be optimized; greater is better. Usually a class attribute."""
+
+    @abstractmethod
+    def load_dataset(self, dataset: Any) -> None:
+        """Load the dataset into fields of the trainer. Called at most once on a trainer.
+
+        Args:
+            dataset: what was given to `letstune.tune`, usually a path. It may be ignored.
+        """
+
+    @property
+    def rng(self) -> "np.random.Generator":
+        """A generator that depends on the run's seed, the trial and the epoch only, as `seed`."""
+        rng: np.random.Generator | None = self.__dict__.get("_rng")
+        if rng is None:
+            stream = self.__dict__.get("_stream")
+            if stream is None:
+                raise TrainerError(
+                    f"{type(self).__name__}.rng is there during a run only: it is set before each "
+                    "call of load_dataset, create_model, load, train_epoch and train."
+                )
+            rng = self.__dict__["_rng"] = generator(*stream)
+        return rng
+
+
+@public("letstune")
+class SimpleTrainer(Trainer[P]):
+    """Base class for experiments without early stopping.
+
+    First, `load_dataset` is called with the dataset. Then `train` is called with various params.
+
+    >>> from letstune import Params, SimpleTrainer, rand
+    >>> class Parabola(Params):
+    ...     x: float = rand.uniform(-1, 1)
+    >>> class ParabolaTrainer(SimpleTrainer[Parabola]):
+    ...     metric = "height"
+    ...     def load_dataset(self, dataset):
+    ...         pass
+    ...     def train(self, params):
+    ...         return params, {"height": -(params.x**2)}
+    """
+
+    @abstractmethod
+    def train(self, params: P) -> tuple[Any, Mapping[str, float]]:
+        """Train a model parametrized by ``params``; return it with its metric values."""
+
+    def save(self, checkpoint: "Checkpoint", model: Any) -> None:
+        """Save a model that `train` returned. The default pickles it."""
+        checkpoint.save_pickle(model)
+
+
+@public("letstune")
+class EpochTrainer(Trainer[P]):
+    """Base class for experiments with early stopping, for neural networks and gradient boosting.
+
+    The trainer holds the model in training in a field, usually ``self.model``. After
+    `load_dataset`, a training is `create_model` or `load`, but not both; then `train_epoch`, as
+    often as the rounds want, with `save` after each.
+
+    For exact resume, what `save` saves must be all that the next epoch depends on, the state of
+    an optimizer included; `letstune.rehearse` tries it. Before a training, the trainer loses what
+    fields it was given since `load_dataset`, so that no trial goes on with those of another.
+    """
+
+    model: Any
+
+    def create_model(self, params: P) -> None:
+        """Create a model parametrized by ``params``. The default uses ``params.create_model()``."""
+        self.model = params.create_model()
+
+    @abstractmethod
+    def train_epoch(self, epoch: int) -> Mapping[str, float]:
+        """Train the model for one more epoch, ``epoch`` from 0 on; return its metric values."""
+
+    def save(self, checkpoint: "Checkpoint") -> None:
+        """Save the model in its current state. The default pickles ``self.model``."""
+        checkpoint.save_pickle(self.model)
+
+    def load(self, checkpoint: "Checkpoint", params: P) -> None:
+        """Load the model that `save` saved, perhaps in another process.
+
+        `create_model` was not called before. The default unpickles to ``self.model``.
+        """
+        self.model = checkpoint.load_pickle()
+
+
+def params_class(trainer: object) -> type[Params]:
+    """Return the `Params` class that a trainer is for.
+
+    Raises:
+        TrainerError: it is not a trainer, or does not say which one.
+    """
+    name = type(trainer).__name__
+    if isinstance(trainer, type) or not isinstance(trainer, SimpleTrainer | EpochTrainer):
+        shown = f"the class {trainer.__name__}" if isinstance(trainer, type) else repr(trainer)
+        raise TrainerError(
+            f"Expected a trainer, an object of a class derived from letstune.SimpleTrainer or "
+            f"letstune.EpochTrainer, but got {shown}."
+        )
+    found = getattr(trainer, "params_cls", None) or _generic_argument(type(trainer))
+    if isinstance(found, type) and issubclass(found, Params) and found is not Params:
+        return found
+    raise TrainerError(
+        f"{name}: which Params is it for? Found {found!r}; derive it from "
+        f"letstune.{'Simple' if isinstance(trainer, SimpleTrainer) else 'Epoch'}"
+        "Trainer[YourParams], or set params_cls."
+    )
+
+
+def _generic_argument(trainer_cls: type) -> object:
+    for cls in trainer_cls.__mro__:
+        for base in cls.__dict__.get("__orig_bases__", ()):
+            origin = get_origin(base)
+            if isinstance(origin, type) and issubclass(origin, Trainer):
+                for argument in get_args(base):
+                    if isinstance(argument, type) and issubclass(argument, Params):
+                        return argument
+    return None
+
+
+def check_trainer(trainer: Trainer[Any]) -> str:
+    """Return a trainer's metric, and refuse one that cannot be driven, before anything is written.
+
+    Raises:
+        TrainerError: its metric is not a name.
+    """
+    metric: object = trainer.metric
+    if not isinstance(metric, str) or not metric:
+        raise TrainerError(
+            f"{type(trainer).__name__}.metric is {metric!r}; expected the name of one of the "
+            'metric values that it returns, for instance metric = "accuracy".'
+        )
+    return metric
+
+
+def begin(trainer: Trainer[Any], run_seed: int, purpose: Purpose, trial: int, epoch: int) -> None:
+    """Seed a trainer and the global generators for what comes next."""
+    seed = derive(run_seed, purpose, trial, epoch)
+    fields = trainer.__dict__  # by which a frozen dataclass may be a trainer, too
+    fields["seed"] = seed
+    fields["_stream"] = (run_seed, purpose, trial, epoch)
+    fields.pop("_rng", None)
+    seed_globals(seed)
+
+
+def metric_values(returned: object, metric: str, where: str) -> dict[str, float]:
+    """Return what a trainer returned as a dict of floats.
+
+    NumPy's scalars, and 0-d arrays and tensors, are taken for the numbers that they hold.
+
+    Raises:
+        TrainerError: it is not a dict of names to real numbers, or lacks ``metric``.
+    """
+    if not isinstance(returned, Mapping):
+        raise TrainerError(
+            f"{where} returned {returned!r:.200}; expected metric values, a dict of names to "
+            f'numbers, such as {{"{metric}": 0.9}}.'
+        )
+    values = {}
+    for name, value in returned.items():
+        number = value if type(value) is float else _real(value)
+        if number is None or not isinstance(name, str):
+            raise TrainerError(
+                f"{where} returned the metric value {name!r}: {value!r:.200}; expected a name "
+                f"and a real number. It returned {returned!r:.300}."
+            )
+        values[name] = number
+    if metric not in values:
+        raise TrainerError(
+            f"{where} returned no {metric!r}, which is the trainer's metric, but "
+            f"{sorted(values) or 'nothing'}. Return it, and run the script again, or give "
+            "`letstune resume` the --trainer: the journal holds the code as it was. Another metric "
+            "needs a new journal."
+        )
+    return values
+
+
+def _real(value: Any) -> float | None:
+    if type(value).__name__ == "timedelta64":  # NumPy registers its time spans as integers
+        return None
+    if not isinstance(value, Real) and getattr(value, "shape", None) == ():
+        value = value.item()
+    try:
+        return float(value) if isinstance(value, Real) else None
+    except OverflowError:  # an int beyond every float
+        return math.inf if value > 0 else -math.inf

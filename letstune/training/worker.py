@@ -1,0 +1,285 @@
+"""A worker: trains one task after another with one trainer, in whatever process."""
+
+from __future__ import annotations
+
+import errno
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from letstune.errors import CheckpointError, Interrupted, StopTraining, TrainerError
+from letstune.rounds.events import EpochFinished, Event, Task, TaskEnded, TrialFailed, TrialStopped
+from letstune.rounds.seeding import Purpose, frameworks
+from letstune.space.params import Params
+from letstune.training.checkpoints import Checkpoint, Keeper
+from letstune.training.stores import Store
+from letstune.training.trainer import SimpleTrainer, Trainer, begin, metric_values
+
+Outcome = tuple[list[Event | TaskEnded], BaseException | None]
+"""What is to be recorded together, and the exception behind it, if it is a failure."""
+
+
+class Worker:
+    """Trains tasks, and tells what comes of them.
+
+    Args:
+        make_trainer: returns a new clone of the trainer.
+        dataset: for its `load_dataset`, which is called when the first task comes.
+        params_cls: the class of the params.
+        metric: the plan's.
+        seed: the run's.
+        store: for checkpoints.
+        token: names this worker; no other one, of any run, has the same.
+    """
+
+    def __init__(
+        self,
+        make_trainer: Callable[[], Trainer[Any]],
+        dataset: object,
+        params_cls: type[Params],
+        metric: str,
+        seed: int,
+        store: Store,
+        token: str,
+    ) -> None:
+        self._make_trainer = make_trainer
+        self._dataset = dataset
+        self._params_cls = params_cls
+        self._seed = seed
+        self._keeper = Keeper(store, token)
+        self._metric = metric
+        self._trainer: Trainer[Any] | None = None
+        self._model: Any = None
+        self._fields: dict[str, Any] = {}
+        self._seeded: set[str] = set()
+
+    def train(self, task: Task) -> Iterator[Outcome]:
+        """Train a task, yielding what is to be recorded together, as it comes about.
+
+        With it comes the exception behind a `TrialFailed`, or None. An epoch goes on only after
+        what was yielded for the one before is recorded.
+
+        Raises:
+            LetstuneError: the trainer returned what it must not, or a checkpoint is missing or
+                cannot be stored. That is not the trial's failure, and would be every other
+                trial's as well: the run ends, to be resumed when it is mended.
+            Exception: `load_dataset` raised it.
+        """
+        self.prepare()
+        at = task.epochs
+        try:
+            for events in self._epochs(task):
+                yield events, None
+                at += 1
+        except _RaisedError as raised:
+            message = "".join(traceback.format_exception_only(raised.error)).strip()
+            told = "".join(traceback.format_exception(raised.error))
+            failed = TrialFailed(task.trial, at, "raised", _utf8(message), _utf8(told))
+            yield [failed], raised.error
+        self._warn_of_late_imports(task.trial)
+        yield [TaskEnded(task.trial)], None
+
+    def prepare(self) -> None:
+        """Load the dataset, unless that is done.
+
+        Raises:
+            Exception: `load_dataset` raised it.
+        """
+        if self._trainer is None:
+            self._load_dataset()
+
+    def _load_dataset(self) -> None:
+        trainer = self._make_trainer()
+        begin(trainer, self._seed, Purpose.LOAD_DATASET, 0, 0)
+        try:
+            trainer.load_dataset(self._dataset)
+        except Exception as error:
+            error.add_note(
+                f"{type(trainer).__name__}.load_dataset raised this, so no trial was trained. "
+                "Nothing is lost: mend it, and resume. The journal holds the trainer's code as it "
+                "was: if that was mended, run the script or `letstune tune` again, or give "
+                "`letstune resume` the --trainer."
+            )
+            if isinstance(error, FileNotFoundError):
+                error.add_note(
+                    f"What is named without its folder is looked for in {Path.cwd()}. Resume in "
+                    "the folder in which the run was started, or give `letstune resume` the path "
+                    "with --dataset."
+                )
+            raise
+        self._trainer = trainer
+        self._fields = dict(trainer.__dict__)
+        self._seeded = frameworks()
+        self._model = _OneEpoch(trainer) if isinstance(trainer, SimpleTrainer) else trainer
+
+    def _begin(self, purpose: Purpose, trial: int, epoch: int) -> Any:
+        """Seed everything for the next call of the trainer, and return whom to call."""
+        if self._trainer is None:
+            raise RuntimeError("a task before load_dataset")
+        begin(self._trainer, self._seed, purpose, trial, epoch)
+        return self._model
+
+    def _epochs(self, task: Task) -> Iterator[list[Event | TaskEnded]]:
+        number, epoch, seconds = task.trial, task.epochs, task.seconds
+        try:
+            self._start(task)
+            while (seconds if task.timed else epoch) < task.limit:
+                finished, *stopped = self._epoch(number, epoch, task.attempt)
+                if epoch == task.epochs:
+                    self._warn_of_late_imports(number)
+                yield [finished, *stopped]
+                if stopped:
+                    return
+                epoch += 1
+                seconds += finished.seconds
+        except StopTraining as stop:
+            if stop.metric_values is not None:
+                raise TrainerError(
+                    f"Trial {number}: StopTraining was raised with metric values by create_model "
+                    "or load, where there is no epoch to record them for. Raise it without them."
+                ) from stop
+            yield [TrialStopped(number, epoch - 1)]
+
+    def _epoch(
+        self, number: int, epoch: int, attempt: str
+    ) -> tuple[EpochFinished, *tuple[TrialStopped, ...]]:
+        """Train and save one epoch."""
+        model = self._begin(Purpose.TRAIN, number, epoch)
+        ends: tuple[TrialStopped, ...] = ()
+        started = datetime.now(UTC).isoformat()
+        clock = time.perf_counter()
+        try:
+            returned: object = _call(model.train_epoch, epoch)
+        except StopTraining as stop:
+            if stop.metric_values is None:
+                raise
+            returned, ends = stop.metric_values, (TrialStopped(number, epoch),)
+        seconds = time.perf_counter() - clock
+        metric = self._metric
+        values = metric_values(returned, metric, f"Training trial {number}, epoch {epoch},")
+        stops: list[StopTraining] = []
+        name = f"t{number:05}-e{epoch:05}-{attempt}"
+        stored = self._keeper.save(name, partial(_save, model, stops))
+        if stops:
+            ends = (TrialStopped(number, epoch),)
+        finished = EpochFinished(number, epoch, values[metric], values, started, seconds, stored)
+        return (finished, *ends)
+
+    def _warn_of_late_imports(self, number: int) -> None:
+        if late := frameworks() - self._seeded:
+            self._seeded |= late
+            names = " and ".join(sorted(late))
+            warnings.warn(
+                f"{names} was first imported in the middle of trial {number}, too late to be "
+                "seeded for it; after a resume, the trial may come out differently. Import it at "
+                "the top of the trainer's module, or in load_dataset.",
+                stacklevel=2,
+            )
+
+    def _start(self, task: Task) -> None:
+        """Bring the model to where the task's next epoch begins."""
+        number, params = task.trial, self._params_cls.from_json(task.params)
+        self._forget()
+        if task.checkpoint is None:
+            model = self._begin(Purpose.CREATE_MODEL, number, 0)
+            _call(model.create_model, params)
+        else:
+            what = f"The checkpoint of epoch {task.loaded} of trial {number}"
+            # Fetched before load() is called, so that whatever load() raises is the trial's.
+            with self._keeper.fetched(task.checkpoint, what) as path:
+                model = self._begin(Purpose.LOAD, number, task.loaded)
+                _call(model.load, Checkpoint(lambda: path), params)
+        # Recorded epochs whose model nobody kept: the plan has grown since, or the trainer saves
+        # nothing. Their seeds being the same, they come out the same.
+        for epoch in range(task.loaded + 1, task.epochs):
+            _call(self._begin(Purpose.TRAIN, number, epoch).train_epoch, epoch)
+
+    def _forget(self) -> None:
+        """Take back what fields the trainer was given since `load_dataset`.
+
+        Else a `load` that sets less than `create_model` would go on with what another trial has
+        left, which depends on who trained what before, where it should raise an AttributeError.
+        """
+        if self._trainer is not None:
+            self._trainer.__dict__.clear()
+            self._trainer.__dict__.update(self._fields)
+
+    def close(self) -> None:
+        """Tidy up."""
+        self._keeper.close()
+
+
+class _RaisedError(Exception):
+    """A trainer's method raised ``error``. What letstune itself raises is not wrapped in it."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+class _ContractError(TrainerError):
+    """A trainer returned what it must not."""
+
+
+def _call(method: Callable[..., Any], *args: object) -> Any:
+    """Call a method of the trainer, and tell what it raises from what letstune raises.
+
+    A full disk is nobody's failure: each trial after this one would fail as well.
+    """
+    try:
+        return method(*args)
+    except (StopTraining, Interrupted):
+        raise  # Interrupted: of a run within the trainer; it is meant for this one as well
+    except _ContractError as error:
+        raise TrainerError(str(error)) from None
+    except (Exception, SystemExit) as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise CheckpointError(
+                f"The disk is full: {error}. Free some space and resume; all that was recorded is "
+                "safe."
+            ) from error
+        raise _RaisedError(error) from error
+
+
+def _save(model: Any, stops: list[StopTraining], checkpoint: Checkpoint) -> None:
+    """Have a model saved; to stop there is to stop after this epoch, which is trained."""
+    try:
+        _call(model.save, checkpoint)
+    except StopTraining as stop:
+        stops.append(stop)
+
+
+def _utf8(text: str) -> str:
+    """Return a text that SQLite can hold: an error may quote a file name that is not UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+class _OneEpoch:
+    """A `SimpleTrainer` as a trainer of one epoch: the only place that tells them apart."""
+
+    def __init__(self, trainer: SimpleTrainer[Any]) -> None:
+        self._trainer = trainer
+
+    def create_model(self, params: Params) -> None:
+        self._params = params
+        self._fitted: tuple[Any, ...] = ()
+
+    def train_epoch(self, epoch: int) -> object:
+        returned: object = self._trainer.train(self._params)
+        if not isinstance(returned, tuple) or len(returned) != 2:
+            raise _ContractError(
+                f"{type(self._trainer).__name__}.train returned {returned!r:.200}; expected a "
+                "tuple of the fitted model and its metric values."
+            )
+        fitted, values = returned
+        self._fitted = (fitted,)
+        return values
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        for fitted in self._fitted:  # none, if it raised StopTraining rather than return one
+            self._trainer.save(checkpoint, fitted)

@@ -1,0 +1,126 @@
+"""Trains in processes on this machine."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from multiprocessing.connection import wait
+from typing import Final
+
+from letstune.rounds.events import Task, TaskEnded
+from letstune.workers.executor import Delivery, Executor
+from letstune.workers.job import Job
+from letstune.workers.machine import thread_limits
+from letstune.workers.slot import GRACE, Slot
+
+TICK: Final = 1.0
+"""How long `ProcessExecutor.deliveries` waits at most, in seconds."""
+
+
+class ProcessExecutor(Executor):
+    """Trains in ``workers`` processes, each started when there is a task for it.
+
+    Args:
+        job: what is trained.
+        workers: how many processes.
+        token: names them; no other executor, of any run, has the same.
+        devices: of which each process sees one, in turns, as CUDA_VISIBLE_DEVICES.
+        threads: how many threads the libraries of each may have; by default its share of the cores.
+        epoch_timeout: how long one epoch may take, in seconds.
+        trial_timeout: how long the epochs of a trial may take in all, in seconds.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        workers: int,
+        token: str,
+        *,
+        devices: Sequence[str] = (),
+        threads: int | None = None,
+        epoch_timeout: float | None = None,
+        trial_timeout: float | None = None,
+    ) -> None:
+        self.slots = workers
+        self._file = job.spool()
+        # The dataset is in the file, and may be large.
+        self._job = replace(job, dataset=replace(job.dataset, data=b""))
+        self._stopped = False
+        self._raised: Exception | None = None
+        self._ended: list[Delivery] = []
+        limits = thread_limits(workers, os.environ, threads)
+        self._slots = [
+            Slot(
+                self._file,
+                f"{token}-w{number}",
+                {**limits, "CUDA_VISIBLE_DEVICES": devices[number % len(devices)]}
+                if devices
+                else limits,
+                epoch_timeout=epoch_timeout,
+                trial_timeout=trial_timeout,
+            )
+            for number in range(workers)
+        ]
+
+    def start(self, task: Task) -> None:
+        """Have a task trained; see `Executor.start`."""
+        idle = [slot for slot in self._slots if slot.task is None]
+        next((slot for slot in idle if slot.warm), idle[0]).start(task)
+
+    def deliveries(self) -> list[Delivery]:
+        """Wait for news; see `Executor.deliveries`."""
+        until = time.monotonic() + TICK
+        while self._raised is None:
+            found, self._ended = self._ended, []
+            places = [(waitable, slot) for slot in self._slots for waitable in slot.waitables]
+            soonest = min(until, *(slot.deadline for slot in self._slots))
+            left = 0.0 if found else max(0.0, soonest - time.monotonic())
+            heard = wait([waitable for waitable, _ in places], left)
+            moment = time.monotonic()
+            news = [slot for waitable, slot in places if waitable in heard]
+            news += [slot for slot in self._slots if slot.deadline <= moment]
+            for slot in dict.fromkeys(news):
+                try:
+                    found += slot.poll()
+                except Exception as error:  # noqa: BLE001 (raised below, after what came with it)
+                    self._raised = error
+            if found or moment >= until:
+                return found
+        raise self._raised
+
+    def recorded(self) -> None:
+        """Let workers go on, or not; see `Executor.recorded`."""
+        for slot in self._slots:
+            slot.answer(not self._stopped)
+
+    def cancel(self, trial: int) -> None:
+        """Give a task up, and its worker; see `Executor.cancel`."""
+        for slot in self._slots:
+            if slot.task is not None and slot.task.trial == trial:
+                slot.cancel()
+
+    def stop(self) -> None:
+        """Begin no further epoch; see `Executor.stop`."""
+        self._stopped = True
+        for slot in self._slots:
+            if slot.task is not None and not slot.warm:  # loading a dataset may take long
+                trial, attempt = slot.task.trial, slot.task.attempt
+                slot.cancel()
+                self._ended.append(Delivery(trial, attempt, [TaskEnded(trial)]))
+
+    def close(self) -> None:
+        """End all processes; see `Executor.close`."""
+        until = time.monotonic() + GRACE
+        for slot in self._slots:
+            slot.hang_up()
+        for slot in self._slots:  # all at a time: if one cannot be killed, others may be like it
+            slot.end(max(0.0, until - time.monotonic()))
+        for slot in self._slots:
+            slot.close(0.0)
+        self._file.close()
+        self._job.sweep(
+            (token for slot in self._slots for token in slot.killed),
+            (uri for slot in self._slots for uri in slot.dropped),
+        )

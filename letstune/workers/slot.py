@@ -1,0 +1,294 @@
+"""A slot: one place to train, with a worker process that is replaced when it dies or hangs.
+
+It knows of no runner and no journal: an executor on another machine has slots as well.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import IO, Any, Final
+
+from letstune.errors import WorkerError
+from letstune.rounds.decisions import describe_death, ended
+from letstune.rounds.events import EpochFinished, Event, Task, TaskEnded, TrialFailed, WorkerDied
+from letstune.workers.executor import Delivery
+from letstune.workers.messages import Began, Happened, Message, Raised, Ready, unpack
+from letstune.workers.worker_process import LAST, Ended, WorkerProcess
+
+STILLBORN: Final = 3
+"""So many workers may die before they have loaded the dataset, one after another."""
+
+DUMPING: Final = 1.0
+"""How long a hung process has for dumping its stacks, in seconds."""
+
+GRACE: Final = 5.0
+"""How long a process has to end by itself when asked to, in seconds."""
+
+
+class Slot:
+    """Trains one task at a time.
+
+    Args:
+        job: a file from `Job.spool`.
+        token: names its workers; no other slot, of any run, has the same.
+        environment: variables of its workers' own.
+        epoch_timeout: how long one call of the trainer may take, in seconds.
+        trial_timeout: how long the epochs of a trial may take in all, in seconds.
+
+    Attributes:
+        task: what is trained, or None.
+        killed: the tokens of the workers that could not tidy up.
+        dropped: the URIs of checkpoints that they had saved when it was too late. Not all of them:
+            what a worker has saved and not told of when it is killed is for `letstune check`.
+    """
+
+    def __init__(
+        self,
+        job: IO[bytes],
+        token: str,
+        environment: Mapping[str, str],
+        *,
+        epoch_timeout: float | None = None,
+        trial_timeout: float | None = None,
+    ) -> None:
+        self.killed: list[str] = []
+        self.dropped: list[str] = []
+        self._job = job
+        self._token = token
+        self._environment = environment
+        self._limits = (epoch_timeout, trial_timeout)
+        self._process: WorkerProcess | None = None
+        self._given_up: list[WorkerProcess] = []
+        self._started = self._stillborn = 0
+        self._ready = False
+        self._forget()
+
+    def _forget(self) -> None:
+        self.task: Task | None = None
+        self._epoch = 0
+        self._seconds = 0.0
+        self._listening = False  # whether the worker waits for a word
+        self._in_flight = False  # whether there is an epoch that a death would cost
+        self._more = True  # whether another one is to come
+        self._deadline = math.inf
+        self._overdue = ""  # why the task's time is up, if it is
+        self._stage = 0
+
+    @property
+    def warm(self) -> bool:
+        """Whether it has a worker that has loaded the dataset."""
+        return self._ready
+
+    @property
+    def deadline(self) -> float:
+        """When `poll` is to be called even without news, on the monotonic clock."""
+        return self._deadline
+
+    @property
+    def waitables(self) -> list[Any]:
+        """What becomes readable when there is news."""
+        found = [] if self._process is None else self._process.waitables
+        return found + [process.control for process in self._given_up]
+
+    def start(self, task: Task) -> None:
+        """Begin to train a task, in a new process if there is none."""
+        self._forget()
+        self.task, self._epoch, self._seconds = task, task.epochs, task.seconds
+        self._in_flight = True
+        if self._process is not None and self._process.ended():  # while it had nothing to do
+            self._retire(self._process)
+        if self._process is None:
+            self._process = self._spawn()
+        self._process.send(task)
+
+    def _spawn(self) -> WorkerProcess:
+        self._started += 1
+        return WorkerProcess(
+            self._job,
+            f"{self._token}-{self._started}",
+            self._environment,
+            told=self._limits != (None, None),
+        )
+
+    def answer(self, go_on: bool) -> None:
+        """Let the worker go on to the next epoch, or end its task, if it has asked."""
+        if self._listening and self._process is not None:
+            self._listening = False
+            self._in_flight = go_on and self._more
+            self._process.send(go_on)
+
+    def cancel(self) -> None:
+        """Give the task up, and its worker with it."""
+        if self._process is not None and self.task is not None:
+            self._process.kill()
+            self._give_up(self._process)
+        self._forget()
+
+    def _give_up(self, process: WorkerProcess) -> None:
+        """Wait for a process's end no longer than for other news."""
+        self.killed.append(process.token)
+        self._given_up.append(process)
+        self._process, self._ready = None, False
+
+    def poll(self) -> list[Delivery]:
+        """Return what has come of the task since the last call.
+
+        Raises:
+            WorkerError: workers die before they have loaded the dataset.
+            Exception: what must end the run, as `Worker.train` raises it.
+        """
+        for process in [p for p in self._given_up if p.ended()]:
+            for message in process.receive():
+                self._drop(message)
+            process.close(GRACE)
+            self._given_up.remove(process)
+        if self._process is None:
+            return []
+        end = self._process.ended()  # asked first, so that all it said before is heard
+        deliveries = []
+        for message in self._process.receive():
+            deliveries += self._hear(message)
+        if end is not None:
+            deliveries += self._bury(self._process, end)
+        elif time.monotonic() >= self._deadline:
+            deliveries += self._hurry(self._process)
+        return deliveries
+
+    def _hear(self, message: Message) -> list[Delivery]:
+        match message:
+            case Ready():
+                self._ready, self._stillborn = True, 0
+            case Raised(error, text):
+                raise unpack(error) or WorkerError(f"A worker process raised:\n{text}")
+            case Began():
+                if not self._overdue:
+                    self._set_deadline()
+            case Happened(events, error):
+                if self._overdue:  # too late
+                    self._drop(message)
+                    return []
+                self._deadline = math.inf
+                return [self._deliver(events, unpack(error))]
+        return []
+
+    def _drop(self, message: Message) -> None:
+        """Take note of what a worker saved in vain."""
+        for event in message.events if isinstance(message, Happened) else ():
+            if isinstance(event, EpochFinished) and event.checkpoint is not None:
+                self.dropped.append(event.checkpoint.uri)
+
+    def _deliver(
+        self, events: list[Event | TaskEnded], error: BaseException | None = None
+    ) -> Delivery:
+        if self.task is None:
+            raise RuntimeError("a worker without a task has something to tell")
+        delivery = Delivery(self.task.trial, self.task.attempt, events, error)
+        self._in_flight = False
+        for event in events:
+            if isinstance(event, EpochFinished):
+                self._epoch += 1
+                self._seconds += event.seconds
+                done = self._seconds if self.task.timed else self._epoch
+                self._more = done < self.task.limit
+            else:
+                self._more = False
+        self._listening = not isinstance(events[-1], TaskEnded)
+        if not self._listening:
+            self._forget()
+        return delivery
+
+    # Hanging
+
+    def _set_deadline(self) -> None:
+        epoch_timeout, trial_timeout = self._limits
+        lefts = []
+        if epoch_timeout is not None:
+            lefts.append((epoch_timeout, f"epoch_timeout, {epoch_timeout:g} s"))
+        if trial_timeout is not None:
+            left = max(0.0, trial_timeout - self._seconds)
+            lefts.append((left, f"trial_timeout, {trial_timeout:g} s"))
+        left, self._limit = min(lefts)
+        self._deadline = time.monotonic() + left
+
+    def _hurry(self, process: WorkerProcess) -> list[Delivery]:
+        """End a process whose time is up: first its stacks, then TERM, then KILL.
+
+        Then its supervisor tells its end, or leaves it behind if it cannot be killed. One that
+        does neither is given up, so that nothing at all can hold up the run.
+        """
+        if self._stage == 0:
+            self._overdue = f"It took longer than {self._limit}."
+            process.dump_stacks()
+            self._deadline = time.monotonic() + DUMPING
+        elif self._stage == 1:
+            process.terminate()
+            self._deadline = time.monotonic() + GRACE
+        elif self._stage == 2:
+            process.kill()
+            self._deadline = time.monotonic() + LAST
+        elif self.task is not None:
+            process.abandon()
+            self._give_up(process)
+            return [self._time_out(self.task, process.stack())]
+        self._stage += 1
+        return []
+
+    def _time_out(self, task: Task, stack: str) -> Delivery:
+        told = f"{self._overdue} Its stacks then:\n{stack or 'none: it did not react'}"
+        failed = TrialFailed(task.trial, self._epoch, "timed out", self._overdue, told)
+        return self._deliver([failed, TaskEnded(task.trial)], WorkerError(told))
+
+    # Death
+
+    def _bury(self, process: WorkerProcess, end: Ended) -> list[Delivery]:
+        """Tell how a worker ended; the next task gets a new one."""
+        stack, task, ready = process.stack(), self.task, self._ready
+        self._retire(process)
+        if task is None:
+            return []  # nobody's loss
+        if self._overdue:
+            return [self._time_out(task, stack)]
+        over = TaskEnded(task.trial)
+        if not self._in_flight:  # the epoch is delivered
+            return [self._deliver([over])]
+        at = datetime.now(UTC).isoformat()
+        died = WorkerDied(task.trial, self._epoch, task.attempt, *end, stack, at)
+        if ready:
+            return [self._deliver([died, over])]
+        self._stillborn += 1
+        if self._stillborn >= STILLBORN:
+            raise WorkerError(
+                f"{STILLBORN} worker processes in a row died before they had loaded the dataset, "
+                f"the last one of {ended(end.code)}. Nothing is lost: resume when that is mended, "
+                f"or with fewer workers if memory is short.\n{describe_death(died)}"
+            )
+        self.start(task)
+        return []
+
+    def _retire(self, process: WorkerProcess) -> None:
+        """Let go of a process that has ended."""
+        process.close(GRACE)
+        self.killed.append(process.token)
+        self._process, self._ready = None, False
+
+    def hang_up(self) -> None:
+        """Begin to close: an idle worker ends by itself, one that trains is told to."""
+        if self._process is not None:
+            if self.task is not None:
+                self._process.terminate()
+                self.killed.append(self._process.token)
+            self._process.hang_up()
+
+    def end(self, timeout: float) -> None:
+        """Begin to kill what is left if it takes longer than that, in seconds."""
+        if self._process is not None:
+            self._process.end(timeout)
+
+    def close(self, timeout: float) -> None:
+        """End what is left, by force if it takes longer than that, in seconds."""
+        for process in [*self._given_up, *([self._process] if self._process else [])]:
+            process.close(timeout)
+        self._given_up, self._process = [], None
