@@ -185,3 +185,14 @@ def test_observers_are_told_the_same(path: Path) -> None:
     pairs: Sequence[Any] = [diary, Diary()]
     tune(Climb(), 3, path, rounds=[2], observers=pairs)
     assert pairs[0].lines == pairs[1].lines
+
+
+def test_observers_that_were_recorded_without_their_plugin_are_still_told(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tune(Climb(), 2, path, rounds=[1])
+    with closing(sqlite3.connect(path)) as db, db:  # as before the first release
+        ((last,),) = db.execute("SELECT max(seq) FROM sessions")
+        db.execute("INSERT INTO plan VALUES (?, 'observers', ?)", (last + 1, '[["nobody", {}]]'))
+    letstune.resume(path, n_trials=3, progress=False)
+    assert "goes on without an observer: There is no observer 'nobody'" in capsys.readouterr().err

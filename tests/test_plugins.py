@@ -562,7 +562,9 @@ def test_a_named_observer_is_told_after_a_resume_and_missed_by_nobody(
     assert lines.read_text() == "0 0\n1 0\n2 0\n"
     shutil.rmtree(site)
     letstune.resume(path, n_trials=4, progress=False)
-    assert "no observer 'diary'" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "goes on without an observer" in told
+    assert "observer 'diary' (letstune-diary 1.0), which is not installed" in told
     assert lines.read_text() == "0 0\n1 0\n2 0\n"
 
 

@@ -492,7 +492,7 @@ def test_a_run_keeps_its_number_of_threads(
     for name in THREADS:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("letstune.workers.machine.usable_cores", lambda: 6)
-    monkeypatch.setattr("letstune.runs.workplaces.usable_cores", lambda: 6)
+    monkeypatch.setattr("letstune.runs.how.usable_cores", lambda: 6)
     tune(Threads(), 2, path, workers=2)
     letstune.resume(path, n_trials=4, workers=1, progress=False)
     assert capsys.readouterr().err == ""
@@ -1382,19 +1382,19 @@ def test_order_deaths_and_ghosts_change_nothing_and_no_checkpoint_in_use_is_dele
     with pytest.MonkeyPatch.context() as patched:
         made: list[Scrambled] = []
 
-        def make_executor(trainer: Any, dataset: Any, store: Any, plan: Any, *_: Any) -> Any:
+        def make_executor(run: Any, plan: Any, *_: Any) -> Any:
             def make(token: str) -> Worker:
                 return Worker(
-                    lambda: pickling.clone(trainer),
-                    dataset,
-                    trainer.params_cls,
+                    lambda: pickling.clone(run.trainer),
+                    run.dataset,
+                    run.trainer.params_cls,
                     plan.metric,
                     plan.seed,
-                    store,
+                    run.store,
                     token,
                 )
 
-            made.append(Scrambled(make, random.Random(seed), store, late))
+            made.append(Scrambled(make, random.Random(seed), run.store, late))
             return made[0]
 
         running, append = Runner.run, Journal.append

@@ -248,7 +248,7 @@ def status(journal: Path, as_json: bool) -> None:
     """
     from letstune.journal.journal import Journal
     from letstune.journal.lock import is_locked
-    from letstune.runs.arguments import journal_path
+    from letstune.journal.paths import journal_path
 
     source = Journal(journal_path(journal))
     try:

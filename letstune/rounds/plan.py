@@ -11,19 +11,11 @@ from typing import Any, Final, Literal
 
 from letstune._public import public
 from letstune.errors import PlanError
+from letstune.rounds.numbers import whole
 
 SIMPLE_ROUNDS: Final = (1,)
 DEFAULT_LENGTHS: Final = (3, 9, 36)
 ADAPTIVE_COHORTS: Final = (16, 8, 4, 2, 1)
-
-
-def _whole(value: Any) -> Any:
-    """Return NumPy's whole numbers as Python's, and all else as it is."""
-    return value.__index__() if hasattr(value, "__index__") and value is not True else value
-
-
-def _positive(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 @public("letstune")
@@ -56,42 +48,15 @@ class Rounds:
     cohort: int | Sequence[int] | None = None
 
     def __post_init__(self) -> None:
-        given: Any = self.lengths
-        if isinstance(given, str | bytes) or not isinstance(given, Iterable):
-            raise PlanError(
-                f"rounds={given!r}: expected the lengths of all rounds, for instance [3, 9, 36]."
-            )
-        lengths: tuple[Any, ...] = tuple(map(_whole, given))
-        timed = [isinstance(length, timedelta) for length in lengths]
-        if not lengths or (any(timed) and not all(timed)):
-            raise PlanError(
-                f"rounds={list(lengths)!r}: expected at least one length, all of them numbers of "
-                "epochs or all of them timedelta, for instance rounds=[3, 9, 36]."
-            )
-        for length in lengths:
-            if length <= timedelta(0) if isinstance(length, timedelta) else not _positive(length):
-                raise PlanError(
-                    f"rounds={list(lengths)!r}: {length!r} is no length of a round. "
-                    "Give a whole number of epochs from 1 on, or a positive timedelta."
-                )
         keep: Any = self.keep
         if isinstance(keep, bool) or not isinstance(keep, int | float) or not 0 < keep <= 1:
             raise PlanError(
                 f"keep={keep!r}: expected the share of trials that advances, above 0 and at most "
                 "1. Leave it out for 0.25."
             )
-        cohort: Any = self.cohort
-        if cohort is not None:
-            several = isinstance(cohort, Iterable) and not isinstance(cohort, str | bytes)
-            cohort = tuple(map(_whole, cohort if several else (cohort,)))
-            if not cohort or not all(map(_positive, cohort)):
-                raise PlanError(
-                    f"cohort={self.cohort!r}: expected a number of trials from 1 on, or a "
-                    "sequence of such numbers. Leave it out to let all trials compete."
-                )
-        object.__setattr__(self, "lengths", lengths)
+        object.__setattr__(self, "lengths", _lengths(self.lengths))
         object.__setattr__(self, "keep", float(keep))
-        object.__setattr__(self, "cohort", cohort)
+        object.__setattr__(self, "cohort", _cohort(self.cohort))
 
     @property
     def timed(self) -> bool:
@@ -147,9 +112,62 @@ class Rounds:
         )
 
 
+def _lengths(given: Any) -> tuple[Any, ...]:
+    """Return the lengths of rounds, as numbers of epochs or as `timedelta`."""
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+        raise PlanError(
+            f"rounds={given!r}: expected the lengths of all rounds, for instance [3, 9, 36]."
+        )
+    given = tuple(given)
+    timed = [isinstance(length, timedelta) for length in given]
+    if not given or (any(timed) and not all(timed)):
+        raise PlanError(
+            f"rounds={list(given)!r}: expected at least one length, all of them numbers of "
+            "epochs or all of them timedelta, for instance rounds=[3, 9, 36]."
+        )
+    lengths = given if all(timed) else tuple(map(whole, given))
+    for length, asked in zip(lengths, given, strict=True):
+        if length is None or length <= (timedelta(0) if all(timed) else 0):
+            raise PlanError(
+                f"rounds={list(given)!r}: {asked!r} is no length of a round. "
+                "Give a whole number of epochs from 1 on, or a positive timedelta."
+            )
+    return lengths
+
+
+def _cohort(given: Any) -> tuple[int, ...] | None:
+    """Return the sizes of cohorts, of which the last repeats."""
+    if given is None:
+        return None
+    several = isinstance(given, Iterable) and not isinstance(given, str | bytes)
+    sizes = [whole(size) or 0 for size in (given if several else [given])]
+    if not sizes or min(sizes) < 1:
+        raise PlanError(
+            f"cohort={given!r}: expected a number of trials from 1 on, or a "
+            "sequence of such numbers. Leave it out to let all trials compete."
+        )
+    return tuple(sizes)
+
+
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What a run is to do: all that decides, and nothing about who does it.
+class How:
+    """How a plan is carried out: this may change from session to session, and changes when.
+
+    Only what fails a trial, as `max_deaths` does, has a say in results. ``executor`` is who
+    supplies it, a dict with its ``name``; None for one of letstune's own.
+    """
+
+    workers: int | str | tuple[str, Mapping[str, Any]] | None = None
+    executor: Mapping[str, Any] | None = None
+    gpus: tuple[str, ...] | str | None = None
+    max_deaths: int = 3
+    epoch_timeout: float | None = None
+    trial_timeout: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan(How):
+    """What a run is to do, and how: all that decides, and nothing about who does it.
 
     ``sampler`` and ``store`` are JSON-able dicts with a ``name`` and its ``options``.
     """
@@ -170,14 +188,6 @@ class Plan:
     # How many threads the libraries of a worker process have, since some of them add up in another
     # order with another number. None of a run that began on a cluster, or before this was recorded.
     threads: int | None = None
-    # How the run is carried out. Free to change: only what kills a trial has a say in results.
-    # ``executor`` is who supplies it, a dict with its ``name``; None of letstune's own.
-    workers: int | str | tuple[str, Mapping[str, Any]] | None = None
-    executor: Mapping[str, Any] | None = None
-    gpus: tuple[str, ...] | str | None = None
-    max_deaths: int = 3
-    epoch_timeout: float | None = None
-    trial_timeout: float | None = None
 
     def to_facts(self) -> dict[str, Any]:
         """Return the rows of the journal's table ``plan``: JSON-able values by name."""
@@ -196,6 +206,10 @@ class Plan:
                 known[name] = tuple(value)
         known["space"] = json.dumps(facts["space"], separators=(",", ":"))
         return Plan(**known)
+
+    def grows(self, recorded: Plan) -> bool:
+        """Tell whether there is more to do in this plan than in one that is recorded."""
+        return (self.n_trials, self.rounds) != (recorded.n_trials, recorded.rounds)
 
     @property
     def cohort_sizes(self) -> tuple[int, ...]:

@@ -10,11 +10,11 @@ from pathlib import Path
 from letstune.errors import CheckpointError, JournalError, SpaceError, StoreError
 from letstune.journal.journal import Journal, now
 from letstune.journal.lock import JournalLock, is_locked
+from letstune.journal.paths import journal_path
 from letstune.rounds.events import CheckpointDeleted
 from letstune.rounds.plan import Plan
 from letstune.rounds.state import State
-from letstune.runs.arguments import journal_path
-from letstune.runs.tuning import open_store
+from letstune.runs.backend import open_store
 from letstune.space.params import Space
 from letstune.training.checkpoints import REMEDY, fetch
 from letstune.training.stores import Store

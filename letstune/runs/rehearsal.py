@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 from letstune._public import public
 from letstune.errors import TrainerError
 from letstune.results.results import TuningResults
+from letstune.rounds.numbers import whole_number
 from letstune.rounds.plan import Rounds
-from letstune.runs.arguments import at_least
 from letstune.runs.tuning import tune
 from letstune.training.trainer import SimpleTrainer, Trainer
 
@@ -87,7 +87,7 @@ def rehearse(
     0 1 status
     2 1 status
     """
-    at_least(2, "epochs", epochs)
+    whole_number("epochs", epochs, 2)
     simple = isinstance(trainer, SimpleTrainer)
     straight = None if simple else [epochs]
     pieces = [None] if simple else [Rounds([1] * n, keep=0.5) for n in range(1, epochs + 1)]

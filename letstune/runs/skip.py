@@ -20,9 +20,9 @@ from letstune.errors import (
 )
 from letstune.journal.journal import Journal, now
 from letstune.journal.lock import JournalLock, waiting_lock
+from letstune.journal.paths import journal_path
 from letstune.rounds.events import TrialStopped
 from letstune.rounds.state import State
-from letstune.runs.arguments import journal_path
 
 
 def skip_trial(path: Path, trial: int) -> bool:

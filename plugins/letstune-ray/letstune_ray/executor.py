@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from letstune.errors import CheckpointError, Interrupted, PlanError, WorkerError
 from letstune.rounds.events import Event, Stored, Task, TaskEnded
-from letstune.runs.arguments import at_least
+from letstune.rounds.numbers import whole_number
 from letstune.telling.progress import say
 from letstune.training import pickling
 from letstune.training.checkpoints import Keeper
@@ -330,7 +330,7 @@ def _needs_of(
 ) -> dict[str, float]:
     """Return what an actor takes of the cluster, after all of that was found to be a number."""
     if workers is not None:
-        at_least(1, "workers", workers)
+        whole_number("workers", workers, 1)
     _check_options({"num_cpus": num_cpus, "num_gpus": num_gpus, **(resources or {})})
     found = needs(num_cpus, num_gpus, resources or {})
     if workers is None and not found:

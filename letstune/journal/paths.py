@@ -1,0 +1,28 @@
+"""Where a journal is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from letstune.errors import PlanError
+
+
+def journal_path(journal: str | os.PathLike[str]) -> Path:
+    """Return the path of a journal, through a symbolic link to it.
+
+    Its lock and its checkpoints are beside the file itself, by whatever name it goes.
+
+    Raises:
+        PlanError: it is not the path of a file.
+    """
+    if not isinstance(journal, str | os.PathLike):
+        raise PlanError(f"journal={journal!r}: expected a path of a file, such as run.db.")
+    path = Path(journal)
+    if not os.fspath(journal) or path.is_dir():
+        found = "is a directory" if os.fspath(journal) else "is empty"
+        raise PlanError(
+            f"journal={os.fspath(journal)!r} {found}; expected a path of a file, such as run.db."
+        )
+    # Absolute, since a trainer or script may go to another folder meanwhile.
+    return path.resolve() if path.is_symlink() else Path.cwd() / path

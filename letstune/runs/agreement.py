@@ -1,0 +1,317 @@
+"""Where a request meets its journal: what differs is refused, and what may grow grows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from letstune.errors import PlanChangedError, PlanError, PluginError, StoreError
+from letstune.journal.journal import Journal, Pickle
+from letstune.rounds.plan import How, Plan
+from letstune.rounds.state import State
+from letstune.runs.backend import Backend
+from letstune.runs.how import own_executor
+from letstune.runs.pickles import (
+    compare_dataset,
+    is_new,
+    is_the_same_dataset,
+    restore,
+    restore_dataset,
+)
+from letstune.runs.request import RECORDED, Request, facts_of_trainer, named_observers
+from letstune.samplers.sampler import Sampler
+from letstune.space.tree import Space
+from letstune.telling.observers import Observer
+from letstune.telling.progress import say
+from letstune.training.stores import GONE, Store
+
+_FIXED: Final = (
+    *("metric", "simple", "sampler", "store", "dataset", "keep_checkpoints", "seed", "lag"),
+)
+"""What of a plan never changes, in the order in which it is told."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What a request and a journal have agreed on.
+
+    Attributes:
+        asked: the request.
+        trainer: the one that is given, or brought back.
+        dataset: likewise; None if there is nothing left to train.
+        executor: what makes it.
+        growth: the facts of the plan that are to be recorded.
+        pickles: what the journal is to keep, besides what it keeps.
+        notes: what the user is to be told.
+    """
+
+    asked: Request
+    trainer: Any
+    dataset: Any
+    sampler: Sampler
+    store: Store
+    observers: Sequence[Observer]
+    executor: Backend
+    growth: Mapping[str, Any]
+    pickles: Sequence[Pickle]
+    notes: Sequence[str]
+
+    def grow(self, opened: Journal, state: State) -> State:
+        """Record what has grown, and return the state that the journal has then."""
+        for note in self.notes:
+            say(note)
+        if self.growth or self.pickles:
+            opened.grow(self.growth, self.pickles)
+        return opened.load()[1] if self.growth else state
+
+
+class _Part(NamedTuple):
+    """What comes of one part of a request: the thing, and what is to be recorded and told of it."""
+
+    thing: Any
+    facts: Mapping[str, Any] = {}
+    pickles: Sequence[Pickle] = ()
+    notes: Sequence[str] = ()
+
+
+def meet(asked: Request, opened: Journal, state: State) -> Run:
+    """Return what is to be done about a request. Nothing is written.
+
+    Args:
+        asked: the request.
+        opened: the journal.
+        state: its state, with the plan as it is recorded.
+
+    Raises:
+        PlanChangedError: the run was started with another plan.
+        PickleError: the trainer or the dataset cannot be brought back.
+        PluginError: a plugin with which the run was started is not installed.
+        StoreError: the store is away.
+    """
+    trainer = asked.trainer
+    if trainer is None:
+        trainer = restore(opened, "trainer", "name the trainer: --trainer MODULE:NAME.")
+    recorded, plan = state.plan, _wanted(asked, state.plan, trainer)
+    trains = not state.finished or plan.grows(recorded)
+    met = _backends(asked, opened, plan, trains=trains)
+    if lines := list(_differences(asked, recorded, plan, met)):
+        raise _plan_changed(opened.path, lines, begun=state.total_epochs > 0)
+    store = _in_its_place(met["store"], opened, recorded).make()
+    if trains:
+        _require_checkpoints(opened.path, state, store)
+    dataset = _dataset(asked, opened, recorded) if trains else _Part(None)
+    observers = _observers(asked, opened)
+    growth = {**_grown(state, plan), **dataset.facts, **observers.facts}
+    if asked.accept_changes:
+        growth |= _suppliers(recorded, met)
+    if growth or not state.finished:
+        growth |= _carried_out(recorded, plan, met)
+    kept = [*asked.pickles, *dataset.pickles] if growth or not state.finished else []
+    pickles = [pickle for pickle in kept if is_new(opened, pickle)]
+    return Run(
+        asked=asked,
+        trainer=trainer,
+        dataset=dataset.thing,
+        sampler=met["sampler"].make(),
+        store=store,
+        observers=observers.thing,
+        executor=_executor(asked, plan) if trains else Backend.own("executor", "in-process", None),
+        growth=growth,
+        pickles=pickles,
+        notes=[*dataset.notes, *observers.notes, *_of_a_new_trainer(opened, state, pickles)],
+    )
+
+
+def _wanted(asked: Request, recorded: Plan, trainer: Any) -> Plan:
+    """Return the recorded plan with all that is asked for."""
+    wanted = facts_of_trainer(trainer) | asked.values | asked.how
+    if asked.begins:
+        wanted["dataset"] = asked.described_dataset
+    return replace(recorded, **wanted, rounds=asked.rounds_of(recorded))
+
+
+def _backends(asked: Request, opened: Journal, plan: Plan, *, trains: bool) -> dict[str, Backend]:
+    """Return the sampler, the store and the executor: as asked for, or as recorded."""
+    met = dict(asked.backends)
+    for kind in ("sampler", "store", "executor"):
+        fact = getattr(plan, kind)
+        if kind not in met and fact is not None and (trains or kind != "executor"):
+            met[kind] = Backend.recorded(kind, fact, opened.path).again(opened)
+    return met
+
+
+def _in_its_place(store: Backend, opened: Journal, recorded: Plan) -> Backend:
+    """Return a store that is asked for by name as the run's own folder in it."""
+    if store.options is None:
+        return store
+    return Backend.recorded("store", recorded.store, opened.path).again(opened)
+
+
+def _executor(asked: Request, plan: Plan) -> Backend:
+    return asked.executor or Backend.elsewhere(plan.workers) or own_executor(plan)
+
+
+# What must not differ
+
+
+def _differences(
+    asked: Request, recorded: Plan, plan: Plan, met: Mapping[str, Backend]
+) -> Iterator[str]:
+    """Yield how a plan differs from the recorded one, other than by growing, a line each."""
+    # By its name only: a script's trainer is of __main__, or of the file on the command line.
+    if recorded.trainer.split(":")[1] != plan.trainer.split(":")[1]:
+        yield f"trainer: was {recorded.trainer}, is {plan.trainer}"
+    was = {
+        kind: Backend.recorded(kind, fact, asked.journal)
+        for kind in met
+        if (fact := getattr(recorded, kind)) is not None
+    }
+    for kind in () if asked.accept_changes else was:
+        yield from met[kind].another_supplier(was[kind])
+    for name in _FIXED:
+        if name in was:
+            yield from met[name].differs(was[name])
+        elif (before := _text(recorded, name)) != (after := _text(plan, name)):
+            yield f"{name}: was {before}, is {after}"
+    if plan.n_trials < recorded.n_trials:
+        yield f"n_trials: was {recorded.n_trials}, is {plan.n_trials}; it can only grow"
+    if plan.rounds != recorded.rounds and not recorded.rounds.grows_to(plan.rounds):
+        yield (
+            f"rounds: was {_text(recorded, 'rounds')}, is {_text(plan, 'rounds')}; "
+            "only the last round can grow, or rounds be added"
+        )
+    if recorded.space != plan.space:
+        space = Space.from_json(recorded.space).diff(Space.from_json(plan.space))
+        yield from (f"search space, {line}" for line in space)
+
+
+def _text(plan: Plan, name: str) -> str:
+    """Return a fact of a plan as text, in which NaN is the same as NaN."""
+    fact = getattr(plan, name)
+    if name == "rounds":
+        fact = plan.rounds.to_dict()
+    if name == "dataset":  # whether it was kept is not what it is
+        fact = {k: v for k, v in fact.items() if k != "kept"}
+    return fact if isinstance(fact, str) else json.dumps(fact, sort_keys=True)
+
+
+def _plan_changed(path: Path, lines: Sequence[str], *, begun: bool) -> PlanChangedError:
+    """Return the error that lists how a plan differs from the recorded one."""
+    listed = "\n".join(f"  {line}" for line in lines)
+    return PlanChangedError(
+        f"{path} was started with another plan, and nothing was changed:\n{listed}\n"
+        + (
+            "Resume it with the plan that it has, or give another journal."
+            if begun
+            else "No epoch is recorded in it yet: delete it to begin anew."
+        )
+    )
+
+
+def _require_checkpoints(path: Path, state: State, store: Store) -> None:
+    """Refuse to train into a store that is away: it would be made anew, and seem to have lost all.
+
+    Raises:
+        StoreError: the store has nothing, though there are checkpoints in it.
+    """
+    kept = sum(len(trial.kept) for trial in state.trials)
+    if kept and next(iter(store.list()), None) is None:
+        where = getattr(store, "root", type(store).__name__)
+        raise StoreError(f"{path}: none of the run's {kept} checkpoints is in {where}, {GONE}")
+
+
+# What may grow, or change
+
+
+def _grown(state: State, plan: Plan) -> dict[str, Any]:
+    """Return the facts of more trials, and of longer rounds."""
+    recorded = state.plan
+    facts: dict[str, Any] = {}
+    if plan.n_trials != recorded.n_trials:
+        facts["n_trials"] = plan.n_trials
+        if state.exhausted:
+            facts["exhausted"] = None  # look again: of some spaces it is only likely
+    if plan.rounds != recorded.rounds:
+        facts["rounds"] = plan.rounds.to_dict()
+    return facts
+
+
+def _suppliers(recorded: Plan, met: Mapping[str, Backend]) -> dict[str, Any]:
+    """Return the facts of a sampler and a store that others supply now, which was accepted."""
+    facts = {kind: getattr(recorded, kind) for kind in ("sampler", "store")}
+    return {
+        kind: {**fact, "by": met[kind].by}
+        for kind, fact in facts.items()
+        if fact["by"] != met[kind].by
+    }
+
+
+def _carried_out(recorded: Plan, plan: Plan, met: Mapping[str, Backend]) -> dict[str, Any]:
+    """Return the facts of how the run is carried out from now on."""
+    if "executor" in met:
+        plan = replace(plan, executor=met["executor"].fact())
+    return {
+        each.name: getattr(plan, each.name)
+        for each in fields(How)
+        if getattr(plan, each.name) != getattr(recorded, each.name)
+    }
+
+
+def _dataset(asked: Request, opened: Journal, recorded: Plan) -> _Part:
+    """Return the dataset that is given, or the one that is kept."""
+    if asked.dataset is RECORDED:
+        return _Part(restore_dataset(opened, recorded))
+    kept, why_not = asked.kept_dataset
+    if asked.begins:
+        return _Part(asked.dataset, notes=compare_dataset(opened, kept))
+    described = asked.described_dataset
+    if described == recorded.dataset and is_the_same_dataset(opened, kept):
+        return _Part(asked.dataset)
+    notes = [why_not] if why_not else []
+    old = opened.pickle_sha256("dataset")
+    if not notes and (old is not None or described["type"] != recorded.dataset["type"]):
+        notes = [
+            "letstune: the dataset is another one than before, and is recorded. If metric values "
+            "cannot be compared, give another journal."
+        ]
+    return _Part(asked.dataset, {"dataset": described}, [kept] if kept else [], notes)
+
+
+def _observers(asked: Request, opened: Journal) -> _Part:
+    """Return the observers that are given, or those that the run names."""
+    facts = [_observer_fact(fact) for fact in opened.facts()["observers"]]
+    if asked.told is not None:
+        named, made = named_observers(asked.told), [backend.make() for backend in asked.told]
+        changed = not asked.begins and [(f["name"], f["options"]) for f in named] != [
+            (fact["name"], fact["options"]) for fact in facts
+        ]
+        return _Part(made, {"observers": named} if changed else {})
+    made, notes = [], []
+    for fact in facts:
+        try:
+            made.append(Backend.recorded("observer", fact, opened.path).again(opened).make())
+        except (PlanError, PluginError) as error:  # no reason not to go on
+            notes.append(f"letstune: the run goes on without an observer: {error}")
+    return _Part(made, notes=notes)
+
+
+def _observer_fact(fact: Any) -> Mapping[str, Any]:
+    """Return what is recorded of an observer; at first, that was its name and options only."""
+    if isinstance(fact, Mapping):
+        return fact
+    name, options = fact
+    return {"name": name, "options": options, "by": None}
+
+
+def _of_a_new_trainer(opened: Journal, state: State, pickles: Sequence[Pickle]) -> list[str]:
+    """Return what to tell if the trainer is another one than before, and has trained something."""
+    if not state.total_epochs or all(pickle.name != "trainer" for pickle in pickles):
+        return []
+    return [
+        f"letstune: the trainer, or the script that it is in, has changed since "
+        f"{state.total_epochs} epochs of {opened.path} were trained; all others are trained "
+        "with it as it is now. If their metric values cannot be compared, give another journal."
+    ]

@@ -1,0 +1,325 @@
+"""A backend: a sampler, store, observer or executor, as it is asked for or as a journal names it.
+
+It is found by its name, with options, or it is an object that is kept as a pickle. Whatever it is,
+it checks, makes, describes and compares itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+from letstune.errors import CheckpointError, PlanError, PluginError
+from letstune.journal.journal import Journal, Pickle
+from letstune.plugins import installed
+from letstune.plugins.hookspecs import PROJECT
+from letstune.plugins.installed import Plugged
+from letstune.rounds.plan import Plan
+from letstune.runs.given import named, own_place, public_fields, relative
+from letstune.runs.pickles import keep, restore
+from letstune.samplers.sampler import Sampler
+from letstune.telling.observers import Observer
+from letstune.training.pickling import type_name
+from letstune.training.stores import Store
+from letstune.training.unpickler import today
+from letstune.workers.executor import Executor
+
+CLASSES: Final[Mapping[str, type[Any]]] = {
+    "sampler": Sampler,
+    "store": Store,
+    "observer": Observer,
+    "executor": Executor,
+}
+"""What is made of each kind of backend."""
+
+_EXPECTED: Final = {
+    "sampler": "a name such as 'random', a name with a dict of options",
+    "store": "a directory, a URI such as 's3://bucket/runs', one of these with a dict of options",
+    "observer": "a name, a name with a dict of options",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backend:
+    """A sampler, store, observer or executor.
+
+    Attributes:
+        kind: one of `CLASSES`.
+        name: that of a plugin, for a store and an executor the scheme of its URI; or the class of
+            an object.
+        options: those of the user for its factory; None for an object.
+        by: the distribution that supplies it, and its version; None if that is none.
+        extra: what else the plan says of it: a store's uri and run, or an object's public fields.
+        arguments: what its factory gets besides the options: a store's own URI, or an address.
+        made: the object, if it is one, or what `ready` has made.
+        plugged: the plugin that makes it, once that is found.
+    """
+
+    kind: str
+    name: str
+    options: Mapping[str, Any] | None
+    by: Mapping[str, str] | None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    arguments: tuple[Any, ...] = ()
+    made: Any = field(default=None, repr=False)
+    plugged: Plugged | None = field(default=None, repr=False)
+
+    @staticmethod
+    def of(kind: str, given: Any, journal: Path) -> Backend:
+        """Return the backend that is asked for: by a name, with options, by a URI, or an object.
+
+        Args:
+            kind: one of `CLASSES`, but for an executor, of which see `Backend.elsewhere`.
+            given: what the user gave.
+            journal: the path of the run's journal.
+
+        Raises:
+            PlanError: there is none of that name.
+            PluginError: its plugin cannot be found.
+        """
+        if isinstance(given, CLASSES[kind]):
+            return _of_object(kind, given)
+        what = f"observers=[{given!r}]" if kind == "observer" else f"{kind}={given!r}"
+        if kind == "store":
+            return _of_store(what, given, journal)
+        name, options = named(what, given, _expected(kind))
+        plugged = installed.find(kind, name)
+        return Backend(kind=kind, name=name, options=options, by=plugged.by, plugged=plugged)
+
+    @staticmethod
+    def elsewhere(workers: Any) -> Backend | None:
+        """Return the executor of a plugin that is asked for; None if that is one of letstune's own.
+
+        Raises:
+            PlanError: there is none for that address.
+            PluginError: its plugin cannot be found.
+        """
+        address: Any = workers
+        options: dict[str, Any] = {}
+        if isinstance(workers, list | tuple):
+            address, options = named(
+                f"workers={workers!r}", tuple(workers), "a URI with a dict of options"
+            )
+        if isinstance(address, str):
+            scheme, separator, _ = address.partition("://")
+            if not separator:
+                return None
+        elif address is None or hasattr(address, "__index__") or isinstance(address, float):
+            return None
+        else:
+            scheme = type(address).__module__.partition(".")[0]
+        plugged = installed.find("executor", scheme)
+        if plugged.distribution == PROJECT:
+            raise PlanError(
+                f"workers={address!r}: {scheme} has no address. Give the number of processes, 1 or "
+                "more, or leave workers out to train in this process."
+            )
+        return Backend(
+            kind="executor",
+            name=plugged.name,
+            options=options,
+            by=plugged.by,
+            arguments=(address,),
+            plugged=plugged,
+        )
+
+    @staticmethod
+    def own(kind: str, name: str, *arguments: Any, **options: Any) -> Backend:
+        """Return one of letstune's own."""
+        plugged = installed.find(kind, name, of=PROJECT)
+        return Backend(
+            kind=kind,
+            name=name,
+            options=options,
+            by=plugged.by,
+            arguments=arguments,
+            plugged=plugged,
+        )
+
+    @staticmethod
+    def recorded(kind: str, fact: Mapping[str, Any], journal: Path) -> Backend:
+        """Return the backend that a journal names, not yet looked for."""
+        extra = {k: v for k, v in fact.items() if k not in ("name", "options", "by")}
+        backend = Backend(
+            kind=kind, name=fact["name"], options=fact.get("options"), by=fact["by"], extra=extra
+        )
+        if kind == "store" and backend.options is not None:
+            return replace(backend, arguments=(own_place(fact, journal),))
+        return backend
+
+    def again(self, journal: Journal) -> Backend:
+        """Return a recorded backend as it is now: the one that is installed, or unpickled.
+
+        Raises:
+            PluginError: its plugin is not installed, or may not be loaded.
+            PickleError: the object cannot be brought back.
+        """
+        if self.options is not None or self.kind == "executor":
+            plugged = self._installed(journal.path)
+            return replace(self, by=plugged.by, plugged=plugged)
+        if self.by is not None:
+            installed.check_allowed(f"The {self.kind} {self.name!r}", self.by["distribution"])
+        needs = f"pip install {self.by['distribution']}" if self.by else "install what it needs."
+        found = restore(journal, self.kind, needs)
+        return replace(self, made=found, by=installed.supplier(type(found)))
+
+    def _installed(self, journal: Path) -> Plugged:
+        if self.by is None:  # of an observer, that was not recorded at first
+            return installed.find(self.kind, self.name)
+        by = self.by
+        try:
+            return installed.find(self.kind, self.name, of=by["distribution"])
+        except PlanError as error:
+            raise PluginError(
+                f"{journal} was started with {self.kind} {self.name!r} ({by['distribution']} "
+                f"{by['version']}), which is not installed. Install it and resume again:  "
+                f"pip install {by['distribution']}"
+            ) from error
+
+    def fact(self) -> dict[str, Any]:
+        """Return the plan's fact about it, as JSON has it."""
+        if self.kind == "executor":  # its address and options are the plan's `workers`
+            return {"name": self.name, "by": self.by}
+        return {"name": self.name, "options": self.options, **self.extra, "by": self.by}
+
+    def pickle(self) -> Pickle | None:
+        """Return what the journal keeps of it, if it is an object.
+
+        Raises:
+            PickleError: it cannot be pickled.
+        """
+        return keep(self.kind, self.made) if self.options is None else None
+
+    def make(self, *more: Any, **given: Any) -> Any:
+        """Return the sampler, store, observer or executor itself.
+
+        Args:
+            more: for its factory, behind the `arguments`.
+            given: for its factory, besides the user's options.
+
+        Raises:
+            PlanError: it does not take these options.
+            PluginError: the plugin cannot be loaded, or makes something else.
+        """
+        if self.made is not None:
+            return self.made
+        if self.plugged is None or self.options is None:
+            raise RuntimeError(f"{self} is only recorded: it is made of what `again` returns")
+        options = self.options
+        if taken := sorted(given.keys() & options.keys()):
+            raise PlanError(
+                f"workers={(*self.arguments, dict(options))!r}: {', '.join(taken)} cannot be given "
+                "as an option. Timeouts are arguments of their own: epoch_timeout, trial_timeout."
+            )
+        made = installed.make(self.plugged, *self.arguments, *more, **given, **options)
+        if isinstance(made, CLASSES[self.kind]):
+            return made
+        raise PluginError(
+            f"{self.plugged} is {made!r:.200}; expected an object of a class derived from "
+            f"letstune.{CLASSES[self.kind].__name__}. Mend the plugin."
+        )
+
+    def ready(self) -> Backend:
+        """Return it with what it makes, which `make` then returns whenever it is asked.
+
+        Raises:
+            PlanError: see `make`.
+            PluginError: see `make`.
+        """
+        return replace(self, made=self.make())
+
+    def count(self) -> int:
+        """Return how many tasks an executor can train now; 1 where that is not known."""
+        count = None if self.plugged is None else getattr(self.plugged.factory(), "count", None)
+        return int(count(*self.arguments, **(self.options or {}))) if count else 1
+
+    def another_supplier(self, was: Backend) -> Iterator[str]:
+        """Yield a line if what has the same name is of another plugin or major version of it."""
+        before, after = was.by, self.by
+        # letstune itself resumes what any version of it has started.
+        if was.name == self.name and before and after and before["distribution"] != "letstune":
+            first, second = (by["version"].split(".")[0] for by in (before, after))
+            if (before["distribution"], first) != (after["distribution"], second):
+                yield (
+                    f"{self.kind} {was.name!r}: was of {before['distribution']} "
+                    f"{before['version']}, is of {after['distribution']} {after['version']}; to go "
+                    "on with that, accept_changes=True or --accept-changes"
+                )
+
+    def differs(self, was: Backend) -> Iterator[str]:
+        """Yield a line if a recorded backend is another one, whoever supplies it."""
+        before, after = (json.dumps(b._comparable(), sort_keys=True) for b in (was, self))
+        if before != after:
+            yield f"{self.kind}: was {before}, is {after}"
+
+    def _comparable(self) -> dict[str, Any]:
+        """Return its fact without what differs by nature: a store's own folder, the supplier."""
+        fact = {k: v for k, v in self.fact().items() if k not in ("run", "by")}
+        if self.options is None:
+            fact["name"] = ":".join(today(*self.name.split(":", 1)))
+        return fact
+
+
+def open_store(journal: Path, plan: Plan) -> Store:
+    """Return the store of a run, if that can be had without unpickling anything.
+
+    Raises:
+        CheckpointError: it cannot.
+        PluginError: its plugin is not installed, or cannot be loaded.
+    """
+    backend = Backend.recorded("store", plan.store, journal)
+    if backend.options is None:
+        raise CheckpointError(
+            f"{journal}: its checkpoints are in a store of its own, {backend.name}, which only "
+            "letstune.resume brings back, since that runs code of the journal."
+        )
+    store: Store = replace(backend, plugged=backend._installed(journal)).make()
+    return store
+
+
+def _expected(kind: str) -> str:
+    cls = CLASSES[kind].__name__
+    return f"{_EXPECTED[kind]}, or an object of a class derived from letstune.{cls}"
+
+
+def _of_object(kind: str, made: object) -> Backend:
+    """Return the backend of an object, described by its class and its public fields."""
+    return Backend(
+        kind=kind,
+        name=type_name(type(made)),
+        options=None,
+        by=installed.supplier(type(made)),
+        extra={"fields": public_fields(made)},
+        made=made,
+    )
+
+
+def _of_store(what: str, given: Any, journal: Path) -> Backend:
+    """Return the backend of a store that is a directory or a URI.
+
+    Each run has a folder of its own in it, so that sweeping one cannot touch another. A directory
+    below that of the journal is described relative to that, so that both can move.
+    """
+    uri: Any = given
+    options: dict[str, Any] = {}
+    if given is not None and not isinstance(given, os.PathLike):
+        uri, options = named(what, given, _expected("store"))
+    scheme, separator, _ = uri.partition("://") if isinstance(uri, str) else ("", "", "")
+    if not separator:
+        scheme, uri = "directory", None if uri is None else relative(Path.cwd() / uri, journal)
+    plugged = installed.find("store", scheme)
+    extra = {"uri": uri, "run": secrets.token_hex(8)}
+    return Backend(
+        kind="store",
+        name=scheme,
+        options=options,
+        by=plugged.by,
+        extra=extra,
+        arguments=(own_place({"name": scheme, **extra}, journal),),
+        plugged=plugged,
+    )

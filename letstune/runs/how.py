@@ -1,0 +1,136 @@
+"""How a run is carried out: by whom, and within which limits.
+
+It may change at any time, and changes when things happen, never what.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from letstune.errors import PlanError
+from letstune.rounds.decisions import default_lag
+from letstune.rounds.numbers import whole_number
+from letstune.rounds.plan import How, Plan
+from letstune.runs.backend import Backend
+from letstune.workers.machine import usable_cores, visible_devices
+
+
+def asked_how(given: Mapping[str, Any], executor: Backend | None) -> dict[str, Any]:
+    """Return those fields of `How` that are asked for.
+
+    Args:
+        given: the arguments of `tune` of these names; None for what is not asked for.
+        executor: of a plugin, if one is asked for.
+
+    Raises:
+        PlanError: an argument is not what it must be.
+    """
+    asked = _asked_workers(given["workers"], executor)
+    gpus = given["gpus"]
+    if gpus is not None and executor is not None:
+        raise PlanError(
+            f"gpus={gpus!r}: these are of this machine, but workers={given['workers']!r} trains "
+            "elsewhere. Leave gpus out, and ask the cluster for them, with options of workers."
+        )
+    if gpus is not None:
+        devices = tuple(visible_devices(gpus, os.environ))
+        asked["gpus"] = "auto" if gpus == "auto" else devices
+    for name in ("epoch_timeout", "trial_timeout"):
+        if given[name] is not None:
+            asked[name] = _seconds(name, given[name])
+    if given["max_deaths"] is not None:
+        asked["max_deaths"] = whole_number("max_deaths", given["max_deaths"], 1)
+    return asked
+
+
+def _asked_workers(workers: Any, executor: Backend | None) -> dict[str, Any]:
+    if workers is None:
+        return {}
+    if executor is not None:
+        # An object cannot be recorded: a resume has to be given it, or another one.
+        recordable = isinstance(workers, str | list | tuple)
+        return {
+            "workers": workers if recordable else None,
+            "executor": executor.fact() if recordable else None,
+        }
+    if workers == "auto":
+        return {"workers": "auto", "executor": None}
+    if isinstance(workers, str):
+        raise PlanError(
+            f"workers={workers!r}: expected a number of processes, 1 or more, 'auto' for one a "
+            "usable core, or the URI of a cluster such as 'dask://scheduler:8786'."
+        )
+    return {"workers": whole_number("workers", workers, 1), "executor": None}
+
+
+def _seconds(name: str, value: Any) -> float | None:
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if not number or not 0 <= seconds < math.inf:
+        raise PlanError(
+            f"{name}={value!r}: expected seconds, or a timedelta; 0 for as long as it takes."
+        )
+    return float(seconds) or None
+
+
+def how_many_workers(how: How) -> int:
+    """Return how many processes of this machine are to train; 0 for this one.
+
+    Raises:
+        PlanError: all devices are wanted, and there are none.
+    """
+    if how.gpus is not None and how.workers in (None, "auto"):
+        return len(visible_devices(how.gpus, os.environ))
+    if how.workers == "auto":
+        return usable_cores()
+    # Only from outside can a process be stopped that hangs.
+    limited = how.epoch_timeout is not None or how.trial_timeout is not None
+    return int(limited) if how.workers is None else whole_number("workers", how.workers, 1)
+
+
+def first_lag(plan: Plan, executor: Backend | None) -> int:
+    """Return the lag that a new run gets by default: what keeps its workers busy.
+
+    Args:
+        plan: the run's, but for the lag.
+        executor: of a plugin, if it is to train.
+
+    Raises:
+        PlanError: see `how_many_workers`.
+        LetstuneError: the executor cannot be reached.
+    """
+    if not plan.adaptive:
+        return 0
+    count = how_many_workers(plan) if executor is None else executor.count()
+    return default_lag(max(1, count), plan.cohort_sizes[-1], plan.n_trials)
+
+
+def own_executor(plan: Plan) -> Backend:
+    """Return letstune's own executor, as a plan has it.
+
+    Raises:
+        PlanError: see `how_many_workers`.
+    """
+    count = how_many_workers(plan)
+    if not count:
+        return Backend.own("executor", "in-process", None)
+    devices = [] if plan.gpus is None else visible_devices(plan.gpus, os.environ)
+    return Backend.own("executor", "processes", count, devices=devices, threads=plan.threads)
+
+
+def crowded(plan: Plan) -> str:
+    """Return what to tell a user whose workers have more threads than there are cores, if so."""
+    count, cores = how_many_workers(plan), usable_cores()
+    if not count or not plan.threads or "OMP_NUM_THREADS" in os.environ:
+        return ""
+    if count * plan.threads <= max(cores, count):
+        return ""
+    return (
+        f"letstune: each of {count} workers has {plan.threads} threads, on {cores} cores: as many "
+        "as when the run began, so that nothing comes out differently. With OMP_NUM_THREADS=1 in "
+        "the environment, it is faster, and may differ in the last bits."
+    )

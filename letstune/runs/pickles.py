@@ -1,0 +1,174 @@
+"""What a run has of its user, kept in the journal as pickles and brought back: trainer, dataset."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from importlib import metadata
+from itertools import chain
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+from letstune._version import __version__
+from letstune.errors import PickleError
+from letstune.journal.journal import Journal, Pickle
+from letstune.rounds.plan import Plan
+from letstune.training import pickling
+
+_LONG: Final = 1000  # characters: no path, no address
+
+
+def keep(name: str, value: object) -> Pickle:
+    """Return an object's pickle, with what tells whether its code or its fields have changed.
+
+    Raises:
+        PickleError: it cannot be pickled.
+    """
+    kept = pickling.dump(name, value)
+    return replace(kept, about={**kept.about, "fingerprint": pickling.fingerprint(value)})
+
+
+def restore(journal: Journal, name: str, help_with: str) -> Any:
+    """Bring back what is kept under a name; ``help_with`` says what to do if that fails.
+
+    Raises:
+        PickleError: it cannot be brought back.
+    """
+    kept = journal.pickle(name)
+    if kept is None:
+        raise PickleError(f"{journal.path}: there is no {name} in it; {help_with}")
+    return pickling.load(kept, journal.path, help_with)
+
+
+def is_new(journal: Journal, kept: Pickle) -> bool:
+    """Tell whether a pickle is of something else than what the journal keeps by its name."""
+    if journal.pickle_sha256(kept.name) == kept.sha256:
+        return False
+    before, fingerprint = journal.pickle(kept.name), kept.about.get("fingerprint")
+    return before is None or fingerprint is None or fingerprint != before.about.get("fingerprint")
+
+
+# The dataset
+
+
+def keep_dataset(dataset: object, *, needed: bool = False) -> tuple[Pickle | None, str]:
+    """Return the dataset's pickle, or why there is none; ``needed`` if workers cannot do without.
+
+    Raises:
+        PickleError: it is needed, and cannot be pickled.
+    """
+    limit = pickling.dataset_limit()
+    try:
+        return pickling.dump("dataset", dataset, limit), ""
+    except pickling.TooBigError:
+        why = f"its pickle is larger than {limit} bytes (LETSTUNE_DATASET_LIMIT)"
+    except PickleError as error:
+        if needed:
+            raise
+        why = str(error)
+    return None, (
+        f"letstune: the dataset is not kept in the journal: {why}. The run can be resumed all the "
+        "same: letstune.resume(journal, dataset=...), or this script again."
+    )
+
+
+def describe_dataset(dataset: object, *, kept: bool) -> dict[str, Any]:
+    """Return the plan's fact about a dataset: its type, its value if that is simple."""
+    # A path is its text: the classes of paths differ between systems and versions of Python.
+    value: object = os.fspath(dataset) if isinstance(dataset, os.PathLike) else dataset
+    kind = pickling.type_name(type(value))
+    simple = isinstance(value, str | int | float | bool | None)
+    if not simple or (isinstance(value, str) and len(value) > _LONG):
+        value = None
+    return {"type": kind, "value": value, "kept": kept}
+
+
+def is_the_same_dataset(journal: Journal, given: Pickle | None) -> bool:
+    """Tell whether a dataset is the one that is kept, byte for byte."""
+    return given is not None and journal.pickle_sha256("dataset") == given.sha256
+
+
+def compare_dataset(journal: Journal, given: Pickle | None) -> list[str]:
+    """Return what to tell if a dataset is not the one that is kept, byte for byte.
+
+    No error: the same data may be pickled in different ways.
+    """
+    if given is None or journal.pickle_sha256("dataset") in (None, given.sha256):
+        return []
+    return [
+        "letstune: the dataset is pickled differently from the one with which the run was started; "
+        "if it is not the same data, give another journal."
+    ]
+
+
+def restore_dataset(journal: Journal, plan: Plan) -> Any:
+    """Bring the dataset back.
+
+    Raises:
+        PickleError: it was not kept, or cannot be brought back.
+    """
+    if not plan.dataset["kept"]:
+        raise PickleError(
+            f"{journal.path}: its dataset, a {plan.dataset['type']}, was not kept. Give it: "
+            "letstune.resume(journal, dataset=...) or, if it is text, --dataset; or run the script "
+            "again that started the run."
+        )
+    return restore(journal, "dataset", "give it: dataset=..., --dataset TEXT.")
+
+
+# The packages in use
+
+
+def versions(trainer: object) -> dict[str, str]:
+    """Return the versions of Python, letstune, NumPy, and the distributions that a trainer uses.
+
+    These are what the trainer's module has imported, by the names by which they are installed;
+    what is no distribution, and yet has a ``__version__``, goes by the name of its package.
+    """
+    own = type(trainer).__module__.partition(".")[0]
+    packages = set(_imported(sys.modules.get(type(trainer).__module__)))
+    found = {"letstune": __version__, "python": platform.python_version()}
+    found["numpy"] = metadata.version("numpy")
+    for package in packages - {own, "letstune", *sys.stdlib_module_names}:
+        installed = _distribution(package)
+        version = vars(sys.modules[package]).get("__version__")
+        if installed is not None:
+            found[installed] = metadata.version(installed)
+        elif isinstance(version, str):
+            found[package] = version
+    return dict(sorted(found.items()))
+
+
+@cache
+def _distribution(package: str) -> str | None:
+    """Return which distribution an imported package is of, as scikit-learn for sklearn.
+
+    Not by `importlib.metadata.packages_distributions`, which reads the list of files of each one
+    that is installed: a second, where large ones are.
+    """
+    path = vars(sys.modules[package]).get("__path__", ())
+    folders = [str(Path(folder).parent) for folder in path]
+    if not folders:
+        return None
+    likely = metadata.distributions(name=package, path=folders)
+    file = f"\n{package}/__init__.py,"
+    for one in chain(likely, metadata.distributions(path=folders)):
+        if file in f"\n{one.read_text('RECORD')}":
+            return one.name
+    return None
+
+
+def _imported(module: ModuleType | None) -> Iterator[str]:
+    """Yield the packages of what a module has among its names, without importing any."""
+    for value in vars(module).values() if module else ():
+        # Not getattr of a module, which may import on being asked.
+        is_module = isinstance(value, ModuleType)
+        name = vars(value).get("__name__") if is_module else getattr(value, "__module__", None)
+        package = str(name).partition(".")[0]
+        if package in sys.modules:
+            yield package
