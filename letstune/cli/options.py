@@ -1,10 +1,10 @@
-"""Options of the command line: what their values may be, and those that commands share."""
+"""Options and arguments that commands share, and what the values of options may be."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -14,6 +14,23 @@ import click
 F = TypeVar("F", bound=Callable[..., Any])
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _TIME: Final = r"\d+(\.\d+)?[smhd]"
+
+
+class Argument(click.Argument):
+    """An argument that says what it is.
+
+    The documentation shows that. `--help` shows the argument's name alone, with any version of
+    click.
+
+    Args:
+        names: as click wants them.
+        meaning: what it is.
+        about: what else click wants to know.
+    """
+
+    def __init__(self, names: Sequence[str], *, meaning: str, **about: Any) -> None:
+        super().__init__(names, **about)
+        self.meaning = meaning
 
 
 def option(text: str) -> tuple[str, Any]:
@@ -103,7 +120,25 @@ def carried_out(command: F) -> F:
     return command
 
 
-JOURNAL: Final = click.argument("journal", type=click.Path(dir_okay=False, path_type=Path))
+JOURNAL: Final = click.argument(
+    "journal",
+    cls=Argument,
+    meaning="The file of the run.",
+    type=click.Path(dir_okay=False, path_type=Path),
+)
+TRAINER: Final = click.argument(
+    "trainer",
+    cls=Argument,
+    meaning="A trainer, or its class, as `digits.py:DigitsTrainer` or "
+    "`package.digits:DigitsTrainer`.",
+    metavar="MODULE_OR_FILE:TRAINER",
+)
+TRIAL: Final = click.argument(
+    "trial", cls=Argument, meaning="The id of a trial.", type=click.IntRange(0)
+)
+NAME: Final = click.argument(
+    "name", cls=Argument, meaning="Of a sampler, or the scheme of a store."
+)
 JSON: Final = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 QUIET: Final = click.option("--quiet", is_flag=True, help="Show no progress.")
 ACCEPT: Final = click.option(
