@@ -24,6 +24,7 @@ from letstune.rounds.events import EpochFinished, TrialFailed
 from letstune.rounds.plan import Plan
 from letstune.rounds.state import State, TrialState
 from letstune.space.recorded_params import ParamsLike
+from letstune.telling.lines import counted
 from letstune.training.checkpoints import Checkpoint, fetched
 from letstune.training.stores import Store
 
@@ -211,11 +212,11 @@ class _Run:
             return "was never there: the trial has no such epoch, or its save() wrote nothing."
         if why == "missing":
             return "was lost, and written off by `letstune check --fix`."
+        trials = counted(self.plan.keep_checkpoints, "best trial")
         larger = ", or a larger number" if why == "outranked" else ""
         return (
-            f"was let go ({why}): kept are the best epochs of the "
-            f"{self.plan.keep_checkpoints} best trials. To keep it next time, tune with "
-            f"keep_checkpoints='all'{larger}."
+            f"was let go ({why}): kept are the best epochs of the {trials}. "
+            f"To keep it next time, tune with keep_checkpoints='all'{larger}."
         )
 
 
@@ -378,7 +379,7 @@ class TuningResults(Sequence[Trial[P]]):
     def _title(self) -> str:
         state = "finished" if self.finished else "unfinished"
         failed = sum(trial.status == "failed" for trial in self._trials)
-        return f"{self._run.path}: {len(self)} trials, {failed} failed, {state}"
+        return f"{self._run.path}: {counted(len(self), 'trial')}, {failed} failed, {state}"
 
     def __repr__(self) -> str:
         table = self._table()

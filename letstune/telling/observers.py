@@ -12,7 +12,7 @@ from letstune._public import public
 from letstune.rounds.events import EpochFinished, Event, TrialFailed, TrialProposed
 from letstune.rounds.plan import Plan
 from letstune.rounds.state import State
-from letstune.telling.progress import say
+from letstune.telling.lines import say
 
 
 @public("letstune")
