@@ -21,9 +21,9 @@ commands: Final = click.Group()
 def check(journal: Path, fix: bool, as_json: bool) -> None:
     """Check a journal and its checkpoints; exit with 1 if anything is wrong.
 
-    Checkpoints to which no row points are what a crash left behind, and are swept by --fix.
-    Checkpoints that are missing or damaged are written off by --fix: the epochs since the one
-    before are trained again when the run needs them.
+    A crash leaves checkpoints behind to which no row points; --fix deletes them. If checkpoints
+    are missing or damaged, --fix writes them off: the run trains the epochs since the one before
+    again when it needs them.
 
     \b
     Examples:
@@ -54,17 +54,17 @@ def check(journal: Path, fix: bool, as_json: bool) -> None:
     "-n", "--n-trials", type=click.IntRange(1), default=3, show_default=True, help="Trials in all."
 )
 @click.option(
-    "--epochs", type=click.IntRange(2), default=3, show_default=True, help="Of each trial."
+    "--epochs", type=click.IntRange(2), default=3, show_default=True, help="Epochs of each trial."
 )
 @click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all randomness."
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the runs."
 )
 @JSON
 def rehearse(trainer: str, as_json: bool, **options: Any) -> None:
     """Train a little, straight on and in pieces; exit with 1 if that makes a difference.
 
-    Then what the trainer saves, and loads, is not all that its next epoch depends on, and a run
-    that is interrupted comes out differently.
+    If it does, the trainer's next epoch depends on more than what it saves and loads, and an
+    interrupted run comes out differently.
 
     \b
     Examples:
@@ -85,7 +85,7 @@ def rehearse(trainer: str, as_json: bool, **options: Any) -> None:
         click.echo(f"{trainer} comes out the same in pieces.")
     if found:
         click.echo(
-            "A trial came out differently once it had been interrupted. An epoch must depend on "
+            "A trial came out differently after it had been interrupted. An epoch must depend on "
             "nothing but the params, the dataset, its seeds, and what `load` brings back.",
             err=True,
         )

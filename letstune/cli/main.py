@@ -21,9 +21,9 @@ from letstune.cli import check, plugins, read, run
 
 
 class _Group(click.Group):
-    """Shows errors of letstune as a line, and ends with letstune's exit codes.
+    """The group of all commands: it prints letstune's errors as a line, and sets the exit codes.
 
-    Has the commands of plugins, too, each of them imported only when it is called.
+    It has the commands of plugins, too, and imports each of them only when it is called.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -44,8 +44,8 @@ class _Group(click.Group):
             error = PluginError(f"{plugged} is {made!r:.200}; expected a click.Command.")
         except PluginError as raised:
             error = raised
-        # For `letstune --help`, which asks for each: one that is broken must not hide the rest.
-        return click.Command(cmd_name, callback=_raiser(error), help=f"(Not to be had: {error})")
+        # `letstune --help` asks for every command: a broken one must not hide the rest.
+        return click.Command(cmd_name, callback=_raiser(error), help=f"(Cannot be loaded: {error})")
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -63,7 +63,7 @@ class _Group(click.Group):
 
 
 def _plugged_commands() -> set[str]:
-    # Not by letstune.plugins.installed, which is slower to import than all that `--help` needs.
+    # To import letstune.plugins.installed would take longer than all that `--help` needs.
     from importlib.metadata import entry_points
 
     names = (entry.name.partition(".") for entry in entry_points(group="letstune"))

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import click
 
-from letstune.cli.options import JSON, NAME, OPTIONS
+from letstune.cli.options import JSON, OPTIONS, Argument
 from letstune.plugins.kinds import WITH_LAWS, WITH_TEMPLATE
 from letstune.telling.formats import print_json, print_table
 
@@ -21,7 +21,7 @@ commands: Final = click.Group()
 def plugins(ctx: click.Context, as_json: bool) -> None:
     """Print what is plugged in: samplers, stores, executors, observers, formats and commands.
 
-    Each plugin is imported, to see whether it can be.
+    This imports each plugin, to see whether that works.
 
     \b
     Examples:
@@ -40,14 +40,22 @@ def plugins(ctx: click.Context, as_json: bool) -> None:
 
 
 @plugins.command("check")
-@NAME
+@click.argument(
+    "name",
+    cls=Argument,
+    meaning="The name of a sampler, or the scheme of a store or an executor.",
+)
 @click.option(
     "--kind",
     type=click.Choice(WITH_LAWS),
-    help="If several have the name.",
+    help="The kind, if several plugins have the name.",
 )
-@click.option("--option", "options", **OPTIONS, help="Of the plugin; repeatable.")
-@click.option("--uri", help="Where a store may keep what the laws put there, or an executor is.")
+@click.option(
+    "--option", "options", **OPTIONS, help="Option of the plugin, such as a=1; repeatable."
+)
+@click.option(
+    "--uri", help="Where a store may keep what the laws put into it, or an executor's address."
+)
 @click.option("--slow", is_flag=True, help="Try the laws that take long, too.")
 @JSON
 def check_plugin(
@@ -60,8 +68,8 @@ def check_plugin(
 ) -> None:
     """Try the laws on an installed sampler, store or executor, and print a verdict a line.
 
-    A store is tried at NAME:// and a temporary folder, an executor at NAME://, or at what --uri
-    says.
+    --uri says where. By default, a store is tried at NAME:// with a temporary folder, and an
+    executor at NAME://.
 
     \b
     Examples:
@@ -85,12 +93,14 @@ def check_plugin(
 
 
 @plugins.command("new")
-@NAME
+@click.argument(
+    "name", cls=Argument, meaning="The name of the sampler, or the scheme of the store."
+)
 @click.option(
     "--kind", type=click.Choice(WITH_TEMPLATE), default=WITH_TEMPLATE[0], show_default=True
 )
 def new_plugin(name: str, kind: str) -> None:
-    """Write a new plugin into a folder letstune-NAME: one that works, to be changed.
+    """Write a plugin that works, for you to change, into a new folder letstune-NAME.
 
     \b
     Examples:

@@ -44,7 +44,7 @@ def status(journal: Path, as_json: bool) -> None:
 
 @commands.command()
 @JOURNAL
-@click.option("--limit", type=click.IntRange(1), help="Print at most so many.")
+@click.option("--limit", type=click.IntRange(1), help="Print at most this many trials.")
 @JSON
 def trials(journal: Path, limit: int | None, as_json: bool) -> None:
     """Print the trials of a run, best first.
@@ -55,7 +55,7 @@ def trials(journal: Path, limit: int | None, as_json: bool) -> None:
       letstune trials digits.db | column -t -s "$(printf '\\t')"
     """
     rows = list(_load(journal).rows())[:limit]
-    if sys.stdout.isatty() and not as_json:  # what fits there; the rest is in `show` and `export`
+    if sys.stdout.isatty() and not as_json:  # `show` and `export` tell what does not fit
         rows = [
             {
                 name.removeprefix("params."): f"{value:.6g}" if isinstance(value, float) else value
@@ -101,12 +101,15 @@ def best(journal: Path, as_json: bool) -> None:
     "--format",
     "kind",
     metavar="|".join([*FORMATS, "..."]),
-    help="By default that of the file's name, or csv. Parquet needs pandas and pyarrow; "
-    "`letstune plugins` lists others.",
+    help="The format; by default that of the file's name, or csv. Parquet needs pandas and "
+    "pyarrow; `letstune plugins` lists other formats.",
 )
-@click.option("--epochs", is_flag=True, help="A row an epoch, instead of a row a trial.")
+@click.option("--epochs", is_flag=True, help="Write a row for each epoch, not for each trial.")
 @click.option(
-    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="A file, not stdout."
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write to this file, not to stdout.",
 )
 def export(journal: Path, kind: str | None, epochs: bool, output: Path | None) -> None:
     """Write all trials, or all epochs, in another format.

@@ -32,7 +32,9 @@ commands: Final = click.Group()
 @commands.command()
 @TRAINER
 @click.option("-n", "--n-trials", type=click.IntRange(1), required=True, help="Trials in all.")
-@click.option("--journal", type=click.Path(dir_okay=False, path_type=Path), help="The run's file.")
+@click.option(
+    "--journal", type=click.Path(dir_okay=False, path_type=Path), help="The file of the run."
+)
 @click.option("--dataset", help="Passed to the trainer's load_dataset, as text.")
 @click.option("--rounds", **ROUNDS, help="Lengths: 3,9,36 epochs, or 30s,5m,2h.")
 @click.option("--keep", type=float, help="Share that advances to the next round.  [default: 0.25]")
@@ -43,22 +45,22 @@ commands: Final = click.Group()
     "--sampler",
     default="random",
     show_default=True,
-    help="Who proposes params; `letstune plugins` lists them.",
+    help="The sampler that proposes params; `letstune plugins` lists them.",
 )
-@click.option("--sampler-option", **OPTIONS, help="Such as a=1; repeatable.")
+@click.option("--sampler-option", **OPTIONS, help="Option of the sampler, such as a=1; repeatable.")
 @click.option("--store", help="Directory or URI for checkpoints.  [default: next to the journal]")
-@click.option("--store-option", **OPTIONS, help="Such as a=1; repeatable.")
-@click.option("--observer", "observers", multiple=True, help="Who is told; repeatable.")
+@click.option("--store-option", **OPTIONS, help="Option of the store, such as a=1; repeatable.")
+@click.option("--observer", "observers", multiple=True, help="Observer of the run; repeatable.")
 @carried_out
 @click.option("--lag", type=click.IntRange(0), help="Lag of a sampler that learns.")
-@click.option("--seed", type=click.IntRange(0), help="Of all randomness.  [default: a new one]")
+@click.option("--seed", type=click.IntRange(0), help="Seed of the run.  [default: a new one]")
 @click.option(
     "--keep-checkpoints",
     type=number_or_all,
     metavar="N|all",
     default="10",
     show_default=True,
-    help="Of how many of the best trials, or all.",
+    help="Keep checkpoints of this many of the best trials, or of all.",
 )
 @ACCEPT
 @PASSTHROUGH
@@ -113,10 +115,12 @@ def _rounds(lengths: Any, keep: float | None, cohort: list[int] | None) -> Any:
 
 @commands.command()
 @JOURNAL
-@click.option("-n", "--n-trials", type=click.IntRange(1), help="More trials in all.")
+@click.option("-n", "--n-trials", type=click.IntRange(1), help="A larger number of trials in all.")
 @click.option("--rounds", **ROUNDS, help="Longer rounds, or more of them.")
-@click.option("--trainer", metavar="MODULE_OR_FILE:TRAINER", help="Instead of the recorded one.")
-@click.option("--dataset", help="Instead of the recorded one, as text.")
+@click.option(
+    "--trainer", metavar="MODULE_OR_FILE:TRAINER", help="A trainer instead of the recorded one."
+)
+@click.option("--dataset", help="A dataset instead of the recorded one, as text.")
 @carried_out
 @ACCEPT
 @PASSTHROUGH
@@ -147,9 +151,9 @@ def resume(
 @JOURNAL
 @TRIAL
 def skip(journal: Path, trial: int) -> None:
-    """End a trial of a run, which may be running, as if its trainer had stopped it.
+    """End a trial of a run, as if its trainer had stopped it. The run may be going on.
 
-    It keeps the place that its epochs so far deserve.
+    The trial keeps the place that its epochs so far deserve.
 
     \b
     Example:
@@ -160,10 +164,10 @@ def skip(journal: Path, trial: int) -> None:
     if skip_trial(journal, trial):
         click.echo(f"Trial {trial} is skipped.")
     else:
-        click.echo(f"Whoever works on {journal} is asked to skip trial {trial}.")
+        click.echo(f"The process that works on {journal} is asked to skip trial {trial}.")
 
 
 def _print_summary(tuning: TuningResults[Any]) -> None:
     print_rich(tuning) if sys.stdout.isatty() else click.echo(repr(tuning))
     if len(tuning) and all(trial.status == "failed" for trial in tuning):
-        sys.exit(1)  # there is no winner, so what comes next in a shell script must not begin
+        sys.exit(1)  # there is no winner, so a shell script must not go on to its next line

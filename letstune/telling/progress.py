@@ -69,10 +69,10 @@ def _in_notebook() -> bool:
 
 
 class Progress:
-    """Shows how a run is going; told after each commit.
+    """Shows how a run is going; it is told after each commit.
 
-    On a terminal and in a notebook, a line that changes; elsewhere, a line every half minute. A
-    failed trial gets a line of its own.
+    On a terminal and in a notebook, it shows a line that changes; elsewhere, it writes a line every
+    half minute. A failed trial gets a line of its own.
 
     Args:
         state: the run as it begins.
@@ -95,7 +95,7 @@ class Progress:
 
     def _open(self) -> None:
         if _in_notebook():
-            # Not rich's, which shows nothing there without ipywidgets.
+            # The display of rich shows nothing in a notebook without ipywidgets.
             from IPython import display
 
             show: Any = display.display  # which has no types
@@ -155,7 +155,7 @@ class Progress:
             self._show = False
 
     def close(self) -> None:
-        """End with a line on where the run is now."""
+        """End with a line that tells where the run is now."""
         if self._live:
             with self._unless_broken():
                 self._live.stop()
