@@ -68,8 +68,8 @@ def check_plugin(
 ) -> None:
     """Try the laws on an installed sampler, store or executor, and print a verdict a line.
 
-    --uri says where. By default, a store is tried at NAME:// with a temporary folder, and an
-    executor at NAME://.
+    A store is tried at NAME:// with a temporary folder, and an executor at NAME://, unless --uri
+    names another place.
 
     \b
     Examples:
