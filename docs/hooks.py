@@ -24,6 +24,7 @@ import click
 
 import letstune.errors
 from letstune.cli.main import main
+from letstune.cli.options import Argument
 from letstune.journal import schema
 
 DOCS: Final = Path(__file__).parent
@@ -162,15 +163,6 @@ QUERIES: Final[Mapping[str, tuple[str, str]]] = {
 }
 
 
-ARGUMENTS: Final[Mapping[str, str]] = {
-    "JOURNAL": "The file of the run.",
-    "MODULE_OR_FILE:TRAINER": "A trainer, or its class, as `digits.py:DigitsTrainer` or "
-    "`package.digits:DigitsTrainer`.",
-    "NAME": "Of a sampler, or the scheme of a store.",
-    "TRIAL": "The id of a trial.",
-}
-
-
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Fill in the parts of a page; what MkDocs calls."""
     return _MARK.sub(lambda mark: PARTS[mark[1]](), markdown)
@@ -199,9 +191,8 @@ def _command(command: click.Command, path: str) -> str:
     for param in command.get_params(context):
         record = param.get_help_record(context)
         if record is not None:
-            name = record[0].strip()
-            meaning = record[1] or ARGUMENTS[name]
-            rows.append((f"`{name}`", meaning.replace("[", "\\[")))
+            meaning = param.meaning if isinstance(param, Argument) else record[1]
+            rows.append((f"`{record[0].strip()}`", meaning.replace("[", "\\[")))
     if isinstance(command, click.Group):
         names = [
             (f"[`{name}`](#{path.replace(' ', '-')}-{name})", found)

@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,28 @@ from facts import facts, metrics_of
 from tiny import TESTS, Climb, Folders, Hill, command, in_all, python, tune
 from walks import WalkTrainer
 
-import letstune
+import letstune.cli
 from letstune import Rounds, __version__
 from letstune.cli.main import main
 from letstune.journal.lock import JournalLock
+from letstune.plugins.kinds import HOOKS, WITH_LAWS, WITH_TEMPLATE
+from letstune.results.export import exported
+from letstune.results.facts import facts_of_trial, status_of
+from letstune.telling.formats import to_json
+from letstune.testing.verdicts import SUITES
 
-READING = ["status", "trials", "show", "best", "check"]
+NAMES = {
+    name: {parameter.name for parameter in command.params}
+    for name, command in sorted(main.commands.items())
+}
+"""The commands, and the names of the arguments and options of each."""
+
+OF_A_JOURNAL = [
+    name
+    for name, command in sorted(main.commands.items())
+    if any(isinstance(p, click.Argument) and p.name == "journal" for p in command.params)
+]
+READING = [name for name in OF_A_JOURNAL if "as_json" in NAMES[name]]
 
 
 def run(*arguments: object, code: int = 0) -> Result:
@@ -42,7 +59,7 @@ def walked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def reading(name: str, path: Path) -> list[object]:
-    return [name, path, 3] if name == "show" else [name, path]
+    return [name, path, 3] if "trial" in NAMES[name] else [name, path]
 
 
 def table(text: str) -> list[dict[str, str]]:
@@ -67,6 +84,11 @@ def test_the_commands_are_those_that_are_promised() -> None:
     assert all(name in run("--help").stdout for name in promised.split())
 
 
+def test_the_kinds_of_plugins_that_are_offered_are_those_that_there_are() -> None:
+    assert tuple(SUITES) == WITH_LAWS
+    assert set(WITH_TEMPLATE) <= set(WITH_LAWS) <= set(HOOKS)
+
+
 @pytest.mark.parametrize("name", sorted(main.commands))
 def test_every_option_says_what_it_does(name: str) -> None:
     for parameter in main.commands[name].params:
@@ -84,6 +106,13 @@ def test_shells_complete_commands(shell: str, tmp_path: Path) -> None:
     runner = CliRunner(env={"_LETSTUNE_COMPLETE": f"{shell}_complete", **words})
     done = runner.invoke(main, [], prog_name="letstune")
     assert "status" in done.stdout
+
+
+def test_a_command_is_added_by_the_file_that_it_is_in() -> None:
+    files = [file.stem for file in Path(letstune.cli.__path__[0]).glob("[a-z]*.py")]
+    found = [import_module(f"letstune.cli.{name}") for name in files]
+    groups = [part.commands.commands for part in found if hasattr(part, "commands")]
+    assert sorted(name for group in groups for name in group) == sorted(main.commands)
 
 
 # Reading commands
@@ -126,6 +155,16 @@ def test_status_tells_how_far_a_run_is(walked: Path) -> None:
     assert told["last_session"]["ended"] == "finished"
     rows = {row["fact"]: row["value"] for row in table(run("status", walked).stdout)}
     assert rows["epochs"] == str(told["epochs"])
+
+
+def test_what_is_printed_is_what_python_users_get(walked: Path) -> None:
+    assert json.loads(run("status", walked, "--json").stdout) == status_of(walked)
+    told = json.loads(run("show", walked, 3, "--json").stdout)
+    facts = facts_of_trial(letstune.load(walked), 3)
+    assert told == json.loads(to_json(facts))
+    assert run("export", walked, "--epochs").stdout_bytes == (
+        exported(letstune.load(walked), "csv", epochs=True)
+    )
 
 
 def test_status_of_a_run_that_has_not_begun(path: Path) -> None:
@@ -246,7 +285,7 @@ def test_an_unknown_format_is_a_usage_error(walked: Path) -> None:
 # Errors
 
 
-@pytest.mark.parametrize("name", ["status", "trials", "show", "best", "export", "check", "resume"])
+@pytest.mark.parametrize("name", OF_A_JOURNAL)
 def test_an_error_is_a_line_and_code_1(name: str, path: Path) -> None:
     done = run(*reading(name, path), code=1)
     assert done.stdout == ""

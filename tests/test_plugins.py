@@ -208,7 +208,7 @@ def test_a_broken_command_hides_no_other(code: str, site: Path, tmp_path: Path) 
     shown = command("--help", cwd=tmp_path, paths=(site,))
     assert shown.returncode == 0, shown.stderr
     assert "resume" in shown.stdout
-    assert "Not to be had" in shown.stdout
+    assert "Cannot be loaded" in shown.stdout
     called = command("mine", cwd=tmp_path, paths=(site,))
     assert called.returncode == 1
     assert called.stderr.startswith("Error: ")

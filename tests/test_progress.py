@@ -1,5 +1,6 @@
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,13 @@ def test_without_epochs_in_this_session_the_time_left_is_not_told() -> None:
 def test_in_the_end_it_is_finished() -> None:
     done = state(*FIRST_ROUND, epoch(3, 1, 0.5), epoch(3, 2, 0.7))
     assert describe(done, 9.0, 0) == "finished, 0 of 4 trials left, 6 epochs, best 0.7 (trial 3)"
+
+
+def test_one_of_a_thing_has_no_s() -> None:
+    alone = State(replace(PLAN, n_trials=1))
+    alone.apply(TrialProposed(0, "{}", "random"))
+    alone.apply(epoch(0, 0, 0.5))
+    assert describe(alone, 0.0, 0) == ("round 2/2, 1 of 1 trial left, 1 epoch, best 0.5 (trial 0)")
 
 
 class Clock:

@@ -335,6 +335,10 @@ def test_the_repr_is_a_table_of_the_best(walked: TuningResults) -> None:
     assert more == "... and 20 more"
 
 
+def test_one_of_a_thing_has_no_s(listed: Any) -> None:
+    assert ": 1 trial, 0 failed, finished>" in repr(listed([1.5]))
+
+
 def test_the_repr_of_a_trial_and_an_epoch(listed: Any) -> None:
     (trial,) = listed([1.5])
     assert repr(trial) == (

@@ -12,10 +12,11 @@ import pytest
 from tiny import ROOT
 
 from letstune.errors import PluginError
-from letstune.plugins.template import KINDS, write_plugin
+from letstune.plugins.kinds import WITH_TEMPLATE
+from letstune.plugins.template import write_plugin
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", WITH_TEMPLATE)
 def test_a_plugin_has_a_project_a_module_a_readme_and_a_test(kind: str, tmp_path: Path) -> None:
     root = write_plugin(tmp_path, "my-own", kind)
     files = sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
@@ -89,7 +90,7 @@ class Climb(EpochTrainer[Point]):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", WITH_TEMPLATE)
 def test_a_plugin_is_built_installed_checked_and_used(kind: str, bin: Path, tmp_path: Path) -> None:
     name = f"my-{kind}"
     run(bin / "letstune", "plugins", "new", name, "--kind", kind, cwd=tmp_path)

@@ -1,10 +1,10 @@
-"""Options of the command line: what their values may be, and those that commands share."""
+"""Options and arguments that commands share, and what the values of options may be."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -16,11 +16,27 @@ _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _TIME: Final = r"\d+(\.\d+)?[smhd]"
 
 
+class Argument(click.Argument):
+    """An argument that says what it is.
+
+    The documentation shows the meaning; `--help` shows the name alone, with any version of click.
+
+    Args:
+        names: as click wants them.
+        meaning: what it is.
+        about: what else click wants to know.
+    """
+
+    def __init__(self, names: Sequence[str], *, meaning: str, **about: Any) -> None:
+        super().__init__(names, **about)
+        self.meaning = meaning
+
+
 def option(text: str) -> tuple[str, Any]:
     """Read an option of a plugin: a name and a value, which is JSON, or else text."""
     key, equals, value = text.partition("=")
     if not key or not equals:
-        raise click.BadParameter(f"{text!r}: expected KEY=VALUE, as multivariate=true")
+        raise click.BadParameter(f"{text!r}: expected KEY=VALUE, such as multivariate=true")
     try:
         return key, json.loads(value)
     except ValueError:
@@ -34,7 +50,9 @@ def rounds(text: str) -> list[int] | list[timedelta]:
         return [int(word) for word in words]
     if all(re.fullmatch(_TIME, word) for word in words):
         return [_span(word) for word in words]
-    raise click.BadParameter(f"{text!r}: expected epochs, as 3,9,36, or times, as 30s,5m,2h")
+    raise click.BadParameter(
+        f"{text!r}: expected numbers of epochs, such as 3,9,36, or times, such as 30s,5m,2h"
+    )
 
 
 def sizes(text: str) -> list[int]:
@@ -42,7 +60,9 @@ def sizes(text: str) -> list[int]:
     try:
         return [int(word) for word in text.split(",")]
     except ValueError:
-        raise click.BadParameter(f"{text!r}: expected a number, or several, as 16,8,4") from None
+        raise click.BadParameter(
+            f"{text!r}: expected a number, or several, such as 16,8,4"
+        ) from None
 
 
 def number_or_all(text: str) -> int | str:
@@ -58,13 +78,15 @@ def workers(text: str) -> int | str:
         return text
     if text.isdecimal() and int(text):
         return int(text)
-    raise click.BadParameter(f"{text!r}: expected a number, auto, or a URI as dask://host:8786")
+    raise click.BadParameter(
+        f"{text!r}: expected a number, auto, or a URI, such as dask://host:8786"
+    )
 
 
 def time_span(text: str) -> timedelta:
     """Read a time with its unit, or a number of seconds."""
     if not re.fullmatch(f"{_TIME}?", text):
-        raise click.BadParameter(f"{text!r}: expected a time, as 30s, 5m or 2h")
+        raise click.BadParameter(f"{text!r}: expected a time, such as 30s, 5m or 2h")
     return _span(text)
 
 
@@ -80,22 +102,25 @@ def carried_out(command: F) -> F:
                 "--workers",
                 type=workers,
                 metavar="N|auto|URI",
-                help="Processes, or where a plugin trains.  [default: here]",
+                help="How many processes train, or where a plugin does.  [default: this process]",
             ),
-            click.option("--gpus", help="Devices, as 0,1, or auto: a worker for each."),
+            click.option("--gpus", help="Devices, such as 0,1, or auto: one worker for each."),
             click.option(
                 "--epoch-timeout",
                 type=time_span,
                 metavar="TIME",
-                help="As 90s or 2h; 0 for none.",
+                help="Fail a trial when an epoch takes longer, such as 90s or 2h; 0 for none.",
             ),
             click.option(
-                "--trial-timeout", type=time_span, metavar="TIME", help="Of all epochs of a trial."
+                "--trial-timeout",
+                type=time_span,
+                metavar="TIME",
+                help="Fail a trial when all its epochs take longer.",
             ),
             click.option(
                 "--max-deaths",
                 type=click.IntRange(1),
-                help="Fail a trial that kills so many workers.  [default: 3]",
+                help="Fail a trial when this many workers died in one epoch of it.  [default: 3]",
             ),
         ]
     ):
@@ -103,7 +128,22 @@ def carried_out(command: F) -> F:
     return command
 
 
-JOURNAL: Final = click.argument("journal", type=click.Path(dir_okay=False, path_type=Path))
+JOURNAL: Final = click.argument(
+    "journal",
+    cls=Argument,
+    meaning="The file of the run.",
+    type=click.Path(dir_okay=False, path_type=Path),
+)
+TRAINER: Final = click.argument(
+    "trainer",
+    cls=Argument,
+    meaning="A trainer, or its class, as `digits.py:DigitsTrainer` or "
+    "`package.digits:DigitsTrainer`.",
+    metavar="MODULE_OR_FILE:TRAINER",
+)
+TRIAL: Final = click.argument(
+    "trial", cls=Argument, meaning="The id of a trial.", type=click.IntRange(0)
+)
 JSON: Final = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 QUIET: Final = click.option("--quiet", is_flag=True, help="Show no progress.")
 ACCEPT: Final = click.option(

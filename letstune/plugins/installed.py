@@ -25,26 +25,10 @@ from letstune._version import __version__
 from letstune.errors import Interrupted, LetstuneError, PlanError, PluginError
 from letstune.plugins import builtin, hookspecs
 from letstune.plugins.hookspecs import API_VERSION, PROJECT
+from letstune.plugins.kinds import EXAMPLES, HOOKS
 
 if TYPE_CHECKING:
     from importlib.metadata import Distribution
-
-HOOKS: Final[Mapping[str, str]] = {
-    "sampler": "register_samplers",
-    "store": "register_stores",
-    "executor": "register_executors",
-    "observer": "register_observers",
-    "export": "register_exports",
-    "command": "register_commands",
-}
-"""The kinds of things that can be plugged in, and the hook for each."""
-
-EXAMPLES: Final = {
-    "sampler": "letstune-optuna",
-    "store": "letstune-fsspec",
-    "executor": "letstune-dask",
-}
-"""A plugin of each kind, for an error that says what could be installed."""
 
 ANY: Final = "*"
 RESTRICTION: Final = "LETSTUNE_PLUGINS"

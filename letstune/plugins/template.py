@@ -11,8 +11,7 @@ from typing import Final
 from letstune._version import __version__
 from letstune.errors import PluginError
 from letstune.plugins.hookspecs import API_VERSION
-
-KINDS: Final = ("sampler", "store")
+from letstune.plugins.kinds import WITH_TEMPLATE
 
 _PYPROJECT: Final = """\
 [build-system]
@@ -236,8 +235,9 @@ def write_plugin(folder: Path, name: str, kind: str) -> Path:
     Raises:
         PluginError: the name cannot be one, the kind has no template, or the folder exists.
     """
-    if kind not in KINDS:
-        raise PluginError(f"There is no template for a {kind!r}; there are {', '.join(KINDS)}.")
+    if kind not in WITH_TEMPLATE:
+        there = ", ".join(WITH_TEMPLATE)
+        raise PluginError(f"There is no template for a {kind!r}; there are {there}.")
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name) or keyword.iskeyword(name):
         raise PluginError(
             f"{name!r} is no name for a plugin; give one of small letters, digits and single "

@@ -24,6 +24,7 @@ from letstune.rounds.events import EpochFinished, TrialFailed
 from letstune.rounds.plan import Plan
 from letstune.rounds.state import State, TrialState
 from letstune.space.recorded_params import ParamsLike
+from letstune.telling.lines import counted
 from letstune.training.checkpoints import Checkpoint, fetched
 from letstune.training.stores import Store
 
@@ -45,8 +46,9 @@ class TrialError:
         trial_id: the trial.
         epoch: the epoch that it was working on.
         kind: ``raised``: the trainer raised an exception; ``timed out``; or ``worker died``.
-        message: its last line.
-        traceback: all of it; of a process that hung or died, its stacks, as far as they are known.
+        message: the last line of the traceback, or what happened.
+        traceback: the whole traceback; of a process that hung or died, the stacks of its threads,
+            as far as they are known.
     """
 
     trial_id: int
@@ -80,7 +82,7 @@ class Epoch:
 
     @property
     def checkpoint(self) -> Checkpoint:
-        """The model as it was after this epoch; an error tells if it was let go."""
+        """The model as it was after this epoch; if it was let go, its use raises an error."""
         return self._run.checkpoint(self.trial_id, self.epoch)
 
     def __repr__(self) -> str:
@@ -142,7 +144,7 @@ class Trial(Generic[P]):
 
     @property
     def checkpoint(self) -> Checkpoint:
-        """The model as it was after the best epoch; an error tells if it was let go."""
+        """The model as it was after the best epoch; if it was let go, its use raises an error."""
         return self._run.checkpoint(self.trial_id, self._state.best_epoch)
 
     def __repr__(self) -> str:
@@ -154,7 +156,7 @@ class Trial(Generic[P]):
 
 @dataclass(kw_only=True)
 class _Run:
-    """Where results come from: the journal, opened for each look, and the store."""
+    """Where results come from: the journal, which each look opens anew, and the store."""
 
     path: Path
     plan: Plan
@@ -211,11 +213,11 @@ class _Run:
             return "was never there: the trial has no such epoch, or its save() wrote nothing."
         if why == "missing":
             return "was lost, and written off by `letstune check --fix`."
+        trials = counted(self.plan.keep_checkpoints, "best trial")
         larger = ", or a larger number" if why == "outranked" else ""
         return (
-            f"was let go ({why}): kept are the best epochs of the "
-            f"{self.plan.keep_checkpoints} best trials. To keep it next time, tune with "
-            f"keep_checkpoints='all'{larger}."
+            f"was let go ({why}): only the best epochs of the {trials} are kept. "
+            f"To keep it next time, tune with keep_checkpoints='all'{larger}."
         )
 
 
@@ -223,7 +225,7 @@ class _Run:
 class TuningResults(Sequence[Trial[P]]):
     """The trials of a run, best first; failed ones are last.
 
-    Equal metric values are ranked by trial id. ``results[0]`` is the winner.
+    Trials with equal metric values are in the order of their ids. ``results[0]`` is the winner.
     """
 
     def __init__(self, run: _Run) -> None:
@@ -262,7 +264,7 @@ class TuningResults(Sequence[Trial[P]]):
         if first is None or first.status == "failed" or not first._state.epochs:
             raise TrialNotFoundError(
                 f"{self._run.path}: no trial has a result yet, or all that had one have failed. "
-                f"`letstune show {self._run.path} 0`, and the results' `errors`, tell how."
+                f"`letstune show {self._run.path} 0`, and the results' `errors`, tell why."
             )
         return first
 
@@ -378,7 +380,7 @@ class TuningResults(Sequence[Trial[P]]):
     def _title(self) -> str:
         state = "finished" if self.finished else "unfinished"
         failed = sum(trial.status == "failed" for trial in self._trials)
-        return f"{self._run.path}: {len(self)} trials, {failed} failed, {state}"
+        return f"{self._run.path}: {counted(len(self), 'trial')}, {failed} failed, {state}"
 
     def __repr__(self) -> str:
         table = self._table()

@@ -18,7 +18,7 @@ from letstune.errors import MissingPackageError
 
 
 def _plain(value: object) -> Any:
-    """Return a value as JSON can hold it; NaN and infinities as text, as in the journal."""
+    """Return a value that JSON can hold; NaN and infinities become text, as in the journal."""
     if isinstance(value, float) and not math.isfinite(value):
         return repr(value)
     if isinstance(value, Mapping):

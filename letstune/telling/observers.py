@@ -1,4 +1,4 @@
-"""Observers: told what a run does, after it is durable, and unable to change it."""
+"""Observers: they are told what a run does, after it is durable, and cannot change it."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from letstune._public import public
 from letstune.rounds.events import EpochFinished, Event, TrialFailed, TrialProposed
 from letstune.rounds.plan import Plan
 from letstune.rounds.state import State
-from letstune.telling.progress import say
+from letstune.telling.lines import say
 
 
 @public("letstune")
 class Observer:
-    """Is told what a run does. Override what you want to know of.
+    """Is told what a run does. Override the methods that tell what you want to know.
 
-    Each method is called after what it tells of is durable, in the order of the journal, in the
-    process that owns the run. What a method gets is a copy of its own, and what it returns is not
-    looked at; the first exception of an observer is reported on stderr, and the run goes on, as
-    does the telling. Only `KeyboardInterrupt` ends the run, since it may be the user's. An observer
-    hears of this session only: after a resume, not of what was recorded before.
+    Each method is called after what it tells is durable, in the order of the journal, in the
+    process that owns the run. It gets a copy of its own, and what it returns is ignored. The first
+    exception of an observer is reported on stderr; the run goes on, and goes on telling it. Only
+    `KeyboardInterrupt` ends the run, since it may be the user's. An observer hears of this session
+    only: after a resume, nobody tells it what was recorded before.
 
     >>> class Count(Observer):
     ...     epochs = 0
@@ -44,9 +44,9 @@ class Observer:
         """A trial ended in an error."""
 
     def round_finished(self, cohort: int, round: int) -> None:
-        """All trials of a cohort that take part in a round, both counted from 0, are through it.
+        """All trials of a cohort that take part in a round are through it; both count from 0.
 
-        Told after the epoch that was its last, and for the rounds of a cohort in their order.
+        This is told after the last epoch of the round, and for a cohort's rounds in their order.
         """
 
     def run_finished(self, how: str) -> None:
@@ -67,8 +67,8 @@ class Audience:
     """All who are told of a run. Nothing that one of them does can stop or change the run.
 
     Args:
-        display: shows it to a person; given up when it fails.
-        observers: told in this order.
+        display: shows the run to a person; it is given up when it fails.
+        observers: they are told in this order.
         state: the run as it begins.
     """
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from letstune.rounds.decisions import ended, planned_epochs
 from letstune.rounds.events import Event, TrialFailed, WorkerDied
 from letstune.rounds.state import NO_VALUE, State
+from letstune.telling.lines import counted
+from letstune.telling.lines import say as say  # others still import it from here
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -30,7 +32,8 @@ def describe(state: State, seconds: float, since: int) -> str:
     active = [k for k, ready in enumerate(state.ready) if ready]
     rounds = f"round {max(active, default=0) + 1}/{len(state.limits)}"
     left = state.unsettled + state.n_trials - len(state.trials)
-    parts = [rounds, f"{left} of {state.n_trials} trials left", f"{state.total_epochs} epochs"]
+    trials = f"{left} of {counted(state.n_trials, 'trial')} left"
+    parts = [rounds, trials, counted(state.total_epochs, "epoch")]
     value, trial = state.leader
     failed = sum(trial.status == "failed" for trial in state.trials)
     parts += [f"{failed} failed"] if failed else []
@@ -58,12 +61,6 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def say(line: str) -> None:
-    """Write a line to stderr, if that is still there: a terminal or pipe may be gone."""
-    with suppress(OSError, ValueError):  # a closed file is a ValueError
-        print(line, file=sys.stderr, flush=True)
-
-
 def _in_notebook() -> bool:
     # A script may import IPython, and even ipykernel, for whatever reason.
     ipython = sys.modules.get("IPython")
@@ -72,10 +69,10 @@ def _in_notebook() -> bool:
 
 
 class Progress:
-    """Shows how a run is going; told after each commit.
+    """Shows how a run is going; it is told after each commit.
 
-    On a terminal and in a notebook, a line that changes; elsewhere, a line every half minute. A
-    failed trial gets a line of its own.
+    On a terminal and in a notebook, it shows a line that changes; elsewhere, it writes a line every
+    half minute. A failed trial gets a line of its own.
 
     Args:
         state: the run as it begins.
@@ -98,7 +95,7 @@ class Progress:
 
     def _open(self) -> None:
         if _in_notebook():
-            # Not rich's, which shows nothing there without ipywidgets.
+            # The display of rich shows nothing in a notebook without ipywidgets.
             from IPython import display
 
             show: Any = display.display  # which has no types
@@ -158,7 +155,7 @@ class Progress:
             self._show = False
 
     def close(self) -> None:
-        """End with a line on where the run is now."""
+        """End with a line that tells where the run is now."""
         if self._live:
             with self._unless_broken():
                 self._live.stop()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from letstune.errors import LetstuneError, PlanError
 from letstune.plugins.installed import Plugged, find, installed, is_allowed, make
+from letstune.plugins.kinds import WITH_LAWS
 from letstune.rand import uniform
 from letstune.space.params import Params, Space
 
@@ -75,8 +76,6 @@ def verdicts(
     yield from check("sampler", sampler, slow=slow, **finite)
 
 
-_KINDS: Final = {"sampler", "store", "executor"}
-
 # Letstune's own go by no URI.
 _ADDRESSES: Final[Mapping[str, Any]] = {"in-process": None, "processes": 2}
 
@@ -102,12 +101,13 @@ def _kind(name: str) -> str:
         for plugged in installed()
         if plugged.name == name and is_allowed(plugged.distribution)
     }
-    found = sorted(kinds & _KINDS)
+    found = sorted(kinds & set(WITH_LAWS))
     if len(found) > 1:
         raise PlanError(f"There are a {' and a '.join(found)} {name!r}; say which one: --kind.")
     if not found:
+        *some, last = WITH_LAWS
         raise PlanError(
-            f"There is no sampler, store or executor {name!r}; `letstune plugins` lists them."
+            f"There is no {', '.join(some)} or {last} {name!r}; `letstune plugins` lists them."
         )
     return found[0]
 

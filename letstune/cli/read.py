@@ -1,0 +1,186 @@
+"""Commands that read a journal, and change nothing: status, trials, show, best and export."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from letstune.cli.options import JOURNAL, JSON, TRIAL
+from letstune.results.export import FORMATS
+from letstune.telling.formats import print_json, print_table
+
+if TYPE_CHECKING:
+    from letstune.results.results import TuningResults
+
+commands: Final = click.Group()
+
+
+@commands.command()
+@JOURNAL
+@JSON
+def status(journal: Path, as_json: bool) -> None:
+    """Print how far a run is. It may be running.
+
+    \b
+    Examples:
+      letstune status digits.db
+      letstune status digits.db --json
+    """
+    from letstune.results.facts import status_of
+    from letstune.journal.paths import journal_path
+
+    facts = status_of(journal_path(journal), name=str(journal))
+    if as_json:
+        print_json(facts)
+    else:
+        as_text = {name: json.dumps(facts[name]) for name in ("rounds", "last_session")}
+        print_table(_as_rows(facts | as_text))
+
+
+@commands.command()
+@JOURNAL
+@click.option("--limit", type=click.IntRange(1), help="Print at most this many trials.")
+@JSON
+def trials(journal: Path, limit: int | None, as_json: bool) -> None:
+    """Print the trials of a run, best first.
+
+    \b
+    Examples:
+      letstune trials digits.db --limit 10
+      letstune trials digits.db | column -t -s "$(printf '\\t')"
+    """
+    rows = list(_load(journal).rows())[:limit]
+    if sys.stdout.isatty() and not as_json:  # `show` and `export` tell what does not fit
+        rows = [
+            {
+                name.removeprefix("params."): f"{value:.6g}" if isinstance(value, float) else value
+                for name, value in row.items()
+                if not name.startswith(("best", "last."))
+            }
+            for row in rows
+        ]
+    print_json(rows) if as_json else print_table(rows)
+
+
+@commands.command()
+@JOURNAL
+@TRIAL
+@JSON
+def show(journal: Path, trial: int, as_json: bool) -> None:
+    """Print one trial: its params, all its epochs, and how it failed if it did.
+
+    \b
+    Example:
+      letstune show digits.db 12
+    """
+    _print_trial(_load(journal), trial, as_json)
+
+
+@commands.command()
+@JOURNAL
+@JSON
+def best(journal: Path, as_json: bool) -> None:
+    """Print the best trial, as show does.
+
+    \b
+    Example:
+      letstune best digits.db --json
+    """
+    tuning = _load(journal)
+    _print_trial(tuning, tuning.best.trial_id, as_json)
+
+
+@commands.command()
+@JOURNAL
+@click.option(
+    "--format",
+    "kind",
+    metavar="|".join([*FORMATS, "..."]),
+    help="The format; by default that of the file's name, or csv. Parquet needs pandas and "
+    "pyarrow; `letstune plugins` lists other formats.",
+)
+@click.option("--epochs", is_flag=True, help="Write a row for each epoch, not for each trial.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write to this file, not to stdout.",
+)
+def export(journal: Path, kind: str | None, epochs: bool, output: Path | None) -> None:
+    """Write all trials, or all epochs, in another format.
+
+    \b
+    Examples:
+      letstune export digits.db > digits.csv
+      letstune export digits.db --format parquet --epochs -o epochs.parquet
+    """
+    from letstune.results.export import exported
+
+    tuning = _load(journal)
+    kind = kind or _format_of(output)
+    if kind not in FORMATS:
+        _export_by_plugin(tuning, kind, epochs, output)
+        return
+    data = exported(tuning, kind, epochs=epochs)
+    if output is None:
+        sys.stdout.buffer.write(data)
+        return
+    try:
+        output.write_bytes(data)
+    except OSError as error:
+        raise click.ClickException(f"{output} cannot be written: {error.strerror}.") from error
+
+
+def _format_of(output: Path | None) -> str:
+    suffix = "" if output is None else output.suffix.removeprefix(".")
+    if suffix in FORMATS:
+        return suffix
+    if suffix not in ("", "txt", "tsv"):
+        raise click.UsageError(f"-o {output}: in which --format? Give {', '.join(FORMATS)}, ...")
+    return "csv"
+
+
+def _export_by_plugin(
+    tuning: TuningResults[Any], kind: str, epochs: bool, output: Path | None
+) -> None:
+    from letstune.errors import PlanError
+    from letstune.plugins.installed import find
+
+    try:
+        write = find("export", kind).factory()
+    except PlanError as error:
+        raise click.UsageError(f"{error} letstune itself has {', '.join(FORMATS)}.") from error
+    if output is None or epochs:
+        raise click.UsageError(f"--format {kind} needs -o FILE, and takes no --epochs.")
+    write(tuning, output)
+
+
+def _load(journal: Path) -> TuningResults[Any]:
+    from letstune.runs.tuning import load
+
+    return load(journal)
+
+
+def _print_trial(tuning: TuningResults[Any], number: int, as_json: bool) -> None:
+    from letstune.results.facts import facts_of_trial
+
+    facts = facts_of_trial(tuning, number)
+    if as_json:
+        print_json(facts)
+        return
+    epochs, failures = facts.pop("epochs"), facts.pop("failures")
+    print_table(_as_rows(facts))
+    if epochs:
+        click.echo()
+        print_table(epochs)
+    for failure in failures:
+        click.echo(f"\n{failure['kind']} in epoch {failure['epoch']}:\n{failure['traceback']}")
+
+
+def _as_rows(facts: Mapping[str, object]) -> list[dict[str, object]]:
+    return [{"fact": name, "value": value} for name, value in facts.items()]

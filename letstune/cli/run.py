@@ -1,0 +1,173 @@
+"""Commands that carry out a run: tune, resume and skip."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from letstune.cli.options import (
+    ACCEPT,
+    JOURNAL,
+    OPTIONS,
+    PASSTHROUGH,
+    QUIET,
+    ROUNDS,
+    TRAINER,
+    TRIAL,
+    carried_out,
+    number_or_all,
+    sizes,
+)
+from letstune.telling.formats import print_rich
+
+if TYPE_CHECKING:
+    from letstune.results.results import TuningResults
+
+commands: Final = click.Group()
+
+
+@commands.command()
+@TRAINER
+@click.option("-n", "--n-trials", type=click.IntRange(1), required=True, help="Trials in all.")
+@click.option(
+    "--journal", type=click.Path(dir_okay=False, path_type=Path), help="The file of the run."
+)
+@click.option("--dataset", help="Passed to the trainer's load_dataset, as text.")
+@click.option("--rounds", **ROUNDS, help="Lengths: 3,9,36 epochs, or 30s,5m,2h.")
+@click.option("--keep", type=float, help="Share that advances to the next round.  [default: 0.25]")
+@click.option(
+    "--cohort", type=sizes, metavar="SIZES", help="How many compete, or several sizes: 16,8,4."
+)
+@click.option(
+    "--sampler",
+    default="random",
+    show_default=True,
+    help="The sampler that proposes params; `letstune plugins` lists them.",
+)
+@click.option("--sampler-option", **OPTIONS, help="Option of the sampler, such as a=1; repeatable.")
+@click.option("--store", help="Directory or URI for checkpoints.  [default: next to the journal]")
+@click.option("--store-option", **OPTIONS, help="Option of the store, such as a=1; repeatable.")
+@click.option("--observer", "observers", multiple=True, help="Observer of the run; repeatable.")
+@carried_out
+@click.option("--lag", type=click.IntRange(0), help="Lag of a sampler that learns.")
+@click.option("--seed", type=click.IntRange(0), help="Seed of the run.  [default: a new one]")
+@click.option(
+    "--keep-checkpoints",
+    type=number_or_all,
+    metavar="N|all",
+    default="10",
+    show_default=True,
+    help="Keep checkpoints of this many of the best trials, or of all.",
+)
+@ACCEPT
+@PASSTHROUGH
+@QUIET
+def tune(
+    trainer: str,
+    n_trials: int,
+    rounds: list[int] | None,
+    keep: float | None,
+    cohort: list[int] | None,
+    sampler: str,
+    sampler_option: tuple[tuple[str, Any], ...],
+    store: str | None,
+    store_option: tuple[tuple[str, Any], ...],
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Start a run, or go on with it, and print its best trials.
+
+    TRAINER is a trainer class in a file or module, or an object of such a class.
+
+    \b
+    Examples:
+      letstune tune digits.py:DigitsTrainer -n 64 --journal digits.db
+      letstune tune mlp.py:MLPTrainer -n 64 --rounds 3,9,36 --keep 0.25 --seed 1
+      letstune tune mlp.py:MLPTrainer -n 64 --sampler tpe --sampler-option multivariate=true
+    """
+    import letstune
+    from letstune.training.pickling import load_object
+
+    if store_option and store is None:
+        raise click.UsageError("--store-option needs a --store.")
+    tuning = letstune.tune(
+        load_object(trainer),
+        n_trials,
+        rounds=_rounds(rounds, keep, cohort),
+        sampler=(sampler, dict(sampler_option)),
+        store=None if store is None else (store, dict(store_option)),
+        progress=not quiet,
+        **options,
+    )
+    _print_summary(tuning)
+
+
+def _rounds(lengths: Any, keep: float | None, cohort: list[int] | None) -> Any:
+    from letstune.rounds.plan import DEFAULT_LENGTHS, Rounds
+
+    if keep is None and cohort is None:
+        return lengths
+    return Rounds(lengths or DEFAULT_LENGTHS, keep=0.25 if keep is None else keep, cohort=cohort)
+
+
+@commands.command()
+@JOURNAL
+@click.option("-n", "--n-trials", type=click.IntRange(1), help="A larger number of trials in all.")
+@click.option("--rounds", **ROUNDS, help="Longer rounds, or more of them.")
+@click.option(
+    "--trainer", metavar="MODULE_OR_FILE:TRAINER", help="A trainer instead of the recorded one."
+)
+@click.option("--dataset", help="A dataset instead of the recorded one, as text.")
+@carried_out
+@ACCEPT
+@PASSTHROUGH
+@QUIET
+def resume(
+    journal: Path, trainer: str | None, dataset: str | None, quiet: bool, **options: Any
+) -> None:
+    """Go on with a run where it stopped, and print its best trials.
+
+    The journal holds all that is needed: the trainer, the dataset and the plan.
+
+    \b
+    Examples:
+      letstune resume digits.db
+      letstune resume digits.db -n 128      more trials
+    """
+    import letstune
+    from letstune.training.pickling import load_object
+
+    if trainer is not None:
+        options["trainer"] = load_object(trainer)
+    if dataset is not None:
+        options["dataset"] = dataset
+    _print_summary(letstune.resume(journal, progress=not quiet, **options))
+
+
+@commands.command()
+@JOURNAL
+@TRIAL
+def skip(journal: Path, trial: int) -> None:
+    """End a trial of a run, as if its trainer had stopped it. The run may be going on.
+
+    The trial keeps the place that its epochs so far deserve.
+
+    \b
+    Example:
+      letstune skip digits.db 12
+    """
+    from letstune.runs.skip import skip_trial
+
+    if skip_trial(journal, trial):
+        click.echo(f"Trial {trial} is skipped.")
+    else:
+        click.echo(f"The process that works on {journal} is asked to skip trial {trial}.")
+
+
+def _print_summary(tuning: TuningResults[Any]) -> None:
+    print_rich(tuning) if sys.stdout.isatty() else click.echo(repr(tuning))
+    if len(tuning) and all(trial.status == "failed" for trial in tuning):
+        sys.exit(1)  # there is no winner, so a shell script must not go on to its next line

@@ -1,0 +1,91 @@
+"""What is known of a run, and of one of its trials, by name: what commands print."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from letstune.journal.journal import Journal
+from letstune.journal.lock import is_locked
+from letstune.results.results import Trial, TuningResults
+
+
+def status_of(journal: Path, *, name: str | None = None) -> dict[str, Any]:
+    """Return how far a run is. It may be running.
+
+    Args:
+        journal: the path of its journal.
+        name: how the user calls the journal; by default its path.
+
+    Raises:
+        JournalError: there is none, or it cannot be read.
+    """
+    name = str(journal) if name is None else name
+    with closing(Journal(journal)) as source:
+        plan, state = source.load()
+        sessions = source.sessions()
+        failed = len(source.failures())
+    best, trial = state.leader
+    return {
+        "journal": name,
+        "finished": state.finished,
+        "running": is_locked(journal),
+        "trainer": plan.trainer,
+        "metric": plan.metric,
+        "n_trials": state.n_trials,
+        "proposed": len(state.trials),
+        "left": state.unsettled + state.n_trials - len(state.trials),
+        "failed": failed,
+        "epochs": state.total_epochs,
+        "seconds": state.total_seconds,
+        "best": best if math.isfinite(best) else None,
+        "best_trial": trial if trial >= 0 else None,
+        "sampler": plan.sampler["name"],
+        "rounds": plan.rounds.to_dict(),
+        "seed": plan.seed,
+        "sessions": len(sessions),
+        "last_session": sessions[-1] if sessions else None,
+        "resume": None if state.finished else f"letstune resume {shlex.quote(name)}",
+    }
+
+
+def facts_of_trial(results: TuningResults[Any], trial_id: int) -> dict[str, Any]:
+    """Return what is known of a trial: its params, all its epochs, and how it failed if it did.
+
+    Raises:
+        TrialNotFoundError: there is no trial of that id.
+    """
+    trial = results.trial(trial_id)
+    return {
+        "trial_id": trial_id,
+        "place": results.index(trial) + 1,
+        "metric": results.metric,
+        "metric_value": trial.metric_value,
+        "status": trial.status,
+        "round": trial.round,
+        "duration": trial.duration,
+        "params": trial.params.to_dict(),
+        "metric_values": dict(trial.metric_values),
+        "best_epoch": trial.best_epoch.epoch if trial.best_epoch else None,
+        "epochs": list(_epochs(trial)),
+        "failures": [
+            {"epoch": error.epoch, "kind": error.kind, "traceback": error.traceback}
+            for error in results.errors
+            if error.trial_id == trial_id
+        ],
+    }
+
+
+def _epochs(trial: Trial[Any]) -> Iterator[dict[str, Any]]:
+    for epoch in trial.epochs:
+        yield {
+            "epoch": epoch.epoch,
+            # With a prefix, since a metric may have any name.
+            **{f"metrics.{name}": value for name, value in epoch.metric_values.items()},
+            "started_at": epoch.started_at,
+            "duration": epoch.duration,
+        }
