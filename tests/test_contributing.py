@@ -17,7 +17,6 @@ from test_docs import loaded
 
 from letstune import rand
 from letstune.cli.main import main
-from letstune.journal.schema import TABLES
 from letstune.rounds.cohorts import Cohort
 from letstune.rounds.events import Event
 from letstune.rounds.plan import Rounds
@@ -131,17 +130,18 @@ def test_a_distribution_touches_the_files_that_name_those_there_are() -> None:
     say_same("A distribution", files - {*CODE}, found)
 
 
-def columns() -> set[str]:
-    """Return the names of the columns of all tables."""
+def columns(table: str) -> set[str]:
+    """Return the names of the columns of a table."""
     db = loaded("hooks").new_journal()
-    rows = [row for table in TABLES for row in db.execute(f"PRAGMA table_info({table})")]
+    rows = list(db.execute(f"PRAGMA table_info({table})"))
     db.close()
     return {row[1] for row in rows}
 
 
-def test_a_journal_column_touches_the_files_that_name_all_columns_there_are() -> None:
-    # Not those that code does not spell out: the counter, and what is always NULL.
-    names = columns() - {"seq", "signature"}
+def test_a_journal_column_touches_the_files_that_name_all_those_of_a_table() -> None:
+    # Of the table with the most of them. What all tables have, or is always NULL, goes by itself.
+    names = columns("epochs") - {"seq", "session", "signature"}
+    assert len(names) > 8
     candidates = [*LIBRARY, *sources("docs")]
     found = {path for path in candidates if names <= words(path)}
     files = listed("### A journal column")
