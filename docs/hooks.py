@@ -7,6 +7,7 @@ command line, the schema, the errors, and the rows of a real run cannot differ f
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import inspect
 import io
 import json
@@ -355,6 +356,20 @@ def changelog() -> str:
     return path.read_text(encoding="utf-8")
 
 
+# The architecture
+
+
+def picture(name: str) -> str:
+    """Return a picture of `pictures`, as a figure."""
+    # Not by its name: the folder is on the import path for some of those who load this file.
+    spec = importlib.util.spec_from_file_location("docs_pictures", DOCS / "pictures.py")
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{DOCS / 'pictures.py'} is not there")
+    pictures = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(pictures)
+    return f"<figure>\n{getattr(pictures, name)()}\n</figure>"
+
+
 def _data(head: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> str:
     return _table(head, [tuple(map(_datum, row)) for row in rows])
 
@@ -392,4 +407,6 @@ PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "views": views,
     "errors": errors,
     "changelog": changelog,
+    "wings": lambda: picture("wings"),
+    "loop": lambda: picture("loop"),
 }
