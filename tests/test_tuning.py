@@ -942,7 +942,10 @@ def test_another_trainer_is_noted(path: Path, capfd: pytest.CaptureFixture[str])
     assert capfd.readouterr().err == ""
     tune(Plus(100), 4, path)
     told = capfd.readouterr().err
-    assert f"the trainer, or the script that it is in, has changed since 3 epochs of {path}" in told
+    changed = (
+        f"the trainer, or the script that it is in, has changed since {path} has recorded 3 epochs"
+    )
+    assert changed in told
 
 
 def test_without_a_result_there_is_no_best(path: Path) -> None:

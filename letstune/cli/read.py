@@ -32,9 +32,8 @@ def status(journal: Path, as_json: bool) -> None:
       letstune status digits.db --json
     """
     from letstune.results.facts import status_of
-    from letstune.journal.paths import journal_path
 
-    facts = status_of(journal_path(journal), name=str(journal))
+    facts = status_of(journal)
     if as_json:
         print_json(facts)
     else:

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import math
+import os
 import shlex
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 from letstune.journal.journal import Journal
 from letstune.journal.lock import is_locked
+from letstune.journal.paths import journal_path
 from letstune.results.results import Trial, TuningResults
 
 
-def status_of(journal: Path, *, name: str | None = None) -> dict[str, Any]:
+def status_of(journal: str | os.PathLike[str]) -> dict[str, Any]:
     """Return how far a run is. It may be running.
 
     Args:
-        journal: the path of its journal.
-        name: how the user calls the journal; by default its path.
+        journal: the file.
 
     Raises:
         JournalError: there is none, or it cannot be read.
     """
-    name = str(journal) if name is None else name
-    with closing(Journal(journal)) as source:
+    name, path = os.fspath(journal), journal_path(journal)
+    with closing(Journal(path)) as source:
         plan, state = source.load()
         sessions = source.sessions()
         failed = len(source.failures())
@@ -33,7 +33,7 @@ def status_of(journal: Path, *, name: str | None = None) -> dict[str, Any]:
     return {
         "journal": name,
         "finished": state.finished,
-        "running": is_locked(journal),
+        "running": is_locked(path),
         "trainer": plan.trainer,
         "metric": plan.metric,
         "n_trials": state.n_trials,

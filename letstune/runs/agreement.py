@@ -24,9 +24,10 @@ from letstune.runs.pickles import (
 from letstune.runs.request import RECORDED, Request, facts_of_trainer, named_observers
 from letstune.samplers.sampler import Sampler
 from letstune.space.tree import Space
+from letstune.telling.lines import counted, say
 from letstune.telling.observers import Observer
-from letstune.telling.progress import say
 from letstune.training.stores import GONE, Store
+from letstune.training.trainer import params_class
 
 _FIXED: Final = (
     *("metric", "simple", "sampler", "store", "dataset", "keep_checkpoints", "seed", "lag"),
@@ -42,6 +43,7 @@ class Run:
         asked: the request.
         trainer: the one that is given, or brought back.
         dataset: likewise; None if there is nothing left to train.
+        space: the trainer's.
         executor: what makes it.
         growth: the facts of the plan that are to be recorded.
         pickles: what the journal is to keep, besides what it keeps.
@@ -51,6 +53,7 @@ class Run:
     asked: Request
     trainer: Any
     dataset: Any
+    space: Space
     sampler: Sampler
     store: Store
     observers: Sequence[Observer]
@@ -102,24 +105,25 @@ def meet(asked: Request, opened: Journal, state: State) -> Run:
     store = _in_its_place(met["store"], opened, recorded).make()
     if trains:
         _require_checkpoints(opened.path, state, store)
+    growth = _grown(state, plan) | (_suppliers(recorded, met) if asked.accept_changes else {})
+    carried_out = _carried_out(recorded, plan, met)
     dataset = _dataset(asked, opened, recorded) if trains else _Part(None)
     observers = _observers(asked, opened)
-    growth = {**_grown(state, plan), **dataset.facts, **observers.facts}
-    if asked.accept_changes:
-        growth |= _suppliers(recorded, met)
-    if growth or not state.finished:
-        growth |= _carried_out(recorded, plan, met)
-    kept = [*asked.pickles, *dataset.pickles] if growth or not state.finished else []
+    growth |= {**dataset.facts, **observers.facts}
+    kept = [*asked.pickles, *dataset.pickles]
+    if state.finished and not growth:
+        carried_out, kept = {}, []  # nobody is going to need them
     pickles = [pickle for pickle in kept if is_new(opened, pickle)]
     return Run(
         asked=asked,
         trainer=trainer,
         dataset=dataset.thing,
+        space=params_class(trainer).space(),
         sampler=met["sampler"].make(),
         store=store,
         observers=observers.thing,
         executor=_executor(asked, plan) if trains else Backend.own("executor", "in-process", None),
-        growth=growth,
+        growth=growth | carried_out,
         pickles=pickles,
         notes=[*dataset.notes, *observers.notes, *_of_a_new_trainer(opened, state, pickles)],
     )
@@ -127,10 +131,10 @@ def meet(asked: Request, opened: Journal, state: State) -> Run:
 
 def _wanted(asked: Request, recorded: Plan, trainer: Any) -> Plan:
     """Return the recorded plan with all that is asked for."""
-    wanted = facts_of_trainer(trainer) | asked.values | asked.how
+    wanted = {"rounds": asked.rounds_of(recorded), **asked.values, **asked.how}
     if asked.begins:
         wanted["dataset"] = asked.described_dataset
-    return replace(recorded, **wanted, rounds=asked.rounds_of(recorded))
+    return replace(recorded, **wanted | facts_of_trainer(trainer))
 
 
 def _backends(asked: Request, opened: Journal, plan: Plan, *, trains: bool) -> dict[str, Backend]:
@@ -220,7 +224,8 @@ def _require_checkpoints(path: Path, state: State, store: Store) -> None:
     kept = sum(len(trial.kept) for trial in state.trials)
     if kept and next(iter(store.list()), None) is None:
         where = getattr(store, "root", type(store).__name__)
-        raise StoreError(f"{path}: none of the run's {kept} checkpoints is in {where}, {GONE}")
+        checkpoints = counted(kept, "checkpoint")
+        raise StoreError(f"{path}: none of the run's {checkpoints} is in {where}, {GONE}")
 
 
 # What may grow, or change
@@ -311,7 +316,7 @@ def _of_a_new_trainer(opened: Journal, state: State, pickles: Sequence[Pickle]) 
     if not state.total_epochs or all(pickle.name != "trainer" for pickle in pickles):
         return []
     return [
-        f"letstune: the trainer, or the script that it is in, has changed since "
-        f"{state.total_epochs} epochs of {opened.path} were trained; all others are trained "
+        f"letstune: the trainer, or the script that it is in, has changed since {opened.path} has "
+        f"recorded {counted(state.total_epochs, 'epoch')}; all others are trained "
         "with it as it is now. If their metric values cannot be compared, give another journal."
     ]

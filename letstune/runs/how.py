@@ -16,6 +16,7 @@ from letstune.rounds.decisions import default_lag
 from letstune.rounds.numbers import whole_number
 from letstune.rounds.plan import How, Plan
 from letstune.runs.backend import Backend
+from letstune.telling.lines import counted
 from letstune.workers.machine import usable_cores, visible_devices
 
 
@@ -130,7 +131,8 @@ def crowded(plan: Plan) -> str:
     if count * plan.threads <= max(cores, count):
         return ""
     return (
-        f"letstune: each of {count} workers has {plan.threads} threads, on {cores} cores: as many "
+        f"letstune: each of {count} workers has {counted(plan.threads, 'thread')}, on "
+        f"{counted(cores, 'core')}: as many "
         "as when the run began, so that nothing comes out differently. With OMP_NUM_THREADS=1 in "
         "the environment, it is faster, and may differ in the last bits."
     )

@@ -99,8 +99,9 @@ def rehearse(
         with redirect_stderr(io.StringIO()):
             once = tune(trainer, n_trials, journal=folder / "a.db", rounds=straight, **options)
             if once.errors and all(trial.status == "failed" for trial in once):
+                which = "The only trial" if len(once) == 1 else f"All of the {len(once)} trials"
                 raise TrainerError(
-                    f"All of the {len(once)} trials failed, so there is nothing to compare. Mend "
+                    f"{which} failed, so there is nothing to compare. Mend "
                     f"the trainer; the first one failed with:\n{once.errors[0].traceback}"
                 )
             for rounds in pieces:

@@ -7,12 +7,13 @@ journal has it.
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from letstune.errors import PlanError
 from letstune.journal.journal import Pickle
@@ -37,6 +38,14 @@ class Recorded(Enum):
 
 
 RECORDED: Final = Recorded.RECORDED
+
+
+class First(NamedTuple):
+    """What a new journal says of its run, what it keeps, and what is told when it is there."""
+
+    facts: dict[str, Any]
+    pickles: list[Pickle]
+    notes: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,15 +204,26 @@ class Request:
             plan = replace(plan, threads=own_threads(how_many_workers(plan), os.environ))
         return plan if self.lag is not None else replace(plan, lag=first_lag(plan, self.executor))
 
-    def first_facts(self, plan: Plan) -> dict[str, Any]:
-        """Return what a new journal says of the run."""
-        about = {"versions": versions(self.trainer), "observers": named_observers(self.told or ())}
-        return plan.to_facts() | about
+    def first(self) -> First:
+        """Return what a new journal is made of.
 
-    def first_pickles(self) -> list[Pickle]:
-        """Return what a new journal keeps."""
-        dataset, _ = self.kept_dataset
-        return [*self.pickles, *([] if dataset is None else [dataset])]
+        Raises:
+            LetstuneError: see `first_plan`.
+        """
+        facts = self.first_plan().to_facts()
+        facts |= {"versions": versions(self.trainer), "observers": named_observers(self.told or ())}
+        path, (dataset, why_not) = self.journal, self.kept_dataset
+        where = "" if self.named else f"letstune: {path}; resume with: {to_resume(path)}"
+        return First(
+            facts=facts,
+            pickles=[*self.pickles, *([] if dataset is None else [dataset])],
+            notes=[note for note in (where, why_not) if note],
+        )
+
+
+def to_resume(journal: Path) -> str:
+    """Return the command that goes on with a run."""
+    return f"letstune resume {shlex.quote(str(journal))}"
 
 
 def facts_of_trainer(trainer: Any) -> dict[str, Any]:

@@ -27,13 +27,14 @@ from letstune.runs.agreement import Run, meet
 from letstune.runs.backend import open_store
 from letstune.runs.how import crowded
 from letstune.runs.loop import Runner
-from letstune.runs.request import RECORDED, Request
+from letstune.runs.request import RECORDED, Request, to_resume
 from letstune.samplers.sampler import Sampler
 from letstune.space.params import RecordedParams, Space
+from letstune.telling.lines import counted, say
 from letstune.telling.observers import Audience, Observer
-from letstune.telling.progress import Progress, say
+from letstune.telling.progress import Progress
 from letstune.training.stores import Store, make_durably
-from letstune.training.trainer import P, Trainer, params_class
+from letstune.training.trainer import P, Trainer
 from letstune.workers.executor import Executor
 from letstune.workers.in_process import InProcessJob
 
@@ -263,22 +264,18 @@ def load(journal: str | os.PathLike[str]) -> TuningResults[RecordedParams]:
 def _go(asked: Request) -> TuningResults[Any]:
     """Make a journal if there is none, agree with it, and train until its plan is done."""
     path = asked.journal
-    first = asked.first_plan() if asked.begins and not path.exists() else None
+    first = asked.first() if asked.begins and not path.exists() else None
     if asked.begins:
         _make_folder(path)
     else:
         Journal(path).close()  # for its errors, before a lock file is made
     with JournalLock(path, now()):
-        notes = []
         if first is not None and not path.exists():
-            create(path, asked.first_facts(first), asked.first_pickles())
-            notes = [asked.kept_dataset[1]]
-        if not asked.named:
-            notes.insert(0, f"letstune: {path}; resume with: {_command(path)}")
-        for note in filter(None, notes):
-            say(note)
+            create(path, first.facts, first.pickles)
+            for note in first.notes:
+                say(note)
         with closing(Journal(path, write=True)) as opened:
-            state = opened.load()[1]
+            _, state = opened.load()
             run = meet(asked, opened, state)
             return _train(opened, run.grow(opened, state), run)
 
@@ -286,7 +283,6 @@ def _go(asked: Request) -> TuningResults[Any]:
 def _train(opened: Journal, state: State, run: Run) -> TuningResults[Any]:
     """Go on with the journal's plan. The caller holds the lock."""
     plan, token = state.plan, secrets.token_hex(4)
-    space = params_class(run.trainer).space()
     executor = _make_executor(run, plan, opened.path, token)
     shown = Progress(state, show=run.asked.progress is not False)
     if run.executor.name == "processes" and (line := crowded(plan)):
@@ -294,7 +290,7 @@ def _train(opened: Journal, state: State, run: Run) -> TuningResults[Any]:
     runner = Runner(
         state=state,
         journal=opened,
-        space=space,
+        space=run.space,
         sampler=run.sampler,
         store=run.store,
         executor=executor,
@@ -307,12 +303,12 @@ def _train(opened: Journal, state: State, run: Run) -> TuningResults[Any]:
     except (Interrupted, KeyboardInterrupt) as stop:
         shown.close()
         but = "" if isinstance(stop, Interrupted) else " but what was in flight"
-        say(f"letstune: interrupted; all is recorded{but}. Resume with:  {_command(opened.path)}")
+        say(f"letstune: interrupted; all is recorded{but}. Resume with:  {to_resume(opened.path)}")
         raise
     finally:
         shown.close()
     _tell_failures(opened.path, runner.state, briefly=run.asked.progress is False)
-    return _results(opened.path, runner.state, space, run.store)
+    return _results(opened.path, runner.state, run.space, run.store)
 
 
 def _make_executor(run: Run, plan: Plan, path: Path, token: str) -> Executor:
@@ -335,7 +331,7 @@ def _tell_failures(path: Path, state: State, *, briefly: bool) -> None:
     if not failed or (briefly and not hopeless):
         return
     line = (
-        f"letstune: {'all ' if hopeless else ''}{len(failed)} trials failed; "
+        f"letstune: {'all ' if hopeless else ''}{counted(len(failed), 'trial')} failed; "
         f"`letstune show {shlex.quote(str(path))} {failed[0]}` tells how."
     )
     advice = " They are not tried again: mend the trainer, and give a new journal."
@@ -370,7 +366,3 @@ def _make_folder(path: Path) -> None:
 def _new_path(trainer: object) -> Path:
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     return Path.cwd() / RUNS / f"{type(trainer).__name__}-{stamp}-{secrets.token_hex(2)}.db"
-
-
-def _command(path: Path) -> str:
-    return f"letstune resume {shlex.quote(str(path))}"
