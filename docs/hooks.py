@@ -23,6 +23,7 @@ from typing import Any, Final
 import click
 
 import letstune.errors
+from letstune import rand
 from letstune.cli.main import main
 from letstune.journal import schema
 
@@ -59,6 +60,33 @@ ARGUMENTS: Final[Mapping[str, str]] = {
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Fill in the parts of a page; what MkDocs calls."""
     return _MARK.sub(lambda mark: PARTS[mark[1]](), markdown)
+
+
+# The distributions
+
+
+def declaring() -> list[str]:
+    """Return the names of the functions that declare a distribution, as the source has them."""
+    return [
+        name
+        for name, found in vars(rand).items()
+        if inspect.isfunction(found) and found.__module__ == rand.__name__
+    ]
+
+
+def distributions() -> str:
+    """Return rows of a table: how each distribution is declared, and what is sampled."""
+    rows = []
+    for name in declaring():
+        function = getattr(rand, name)
+        arguments = [
+            argument if parameter.default is parameter.empty else f"{argument}="
+            for argument, parameter in inspect.signature(function).parameters.items()
+        ]
+        meaning = str(inspect.getdoc(function)).splitlines()[0].removesuffix(".")
+        meaning = re.sub("^Return the distribution of |^Return ", "", meaning)
+        rows.append(f"| `rand.{name}({', '.join(arguments)})` | {meaning} |")
+    return "\n".join(rows)
 
 
 # The command line
@@ -263,6 +291,7 @@ def _cell(text: str) -> str:
 
 
 PARTS: Final[Mapping[str, Callable[[], str]]] = {
+    "distributions": distributions,
     "commands": commands,
     "example-code": example_code,
     "tables": tables,
