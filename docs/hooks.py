@@ -24,6 +24,7 @@ from typing import Any, Final
 import click
 
 import letstune.errors
+from letstune import rand
 from letstune.cli.main import main
 from letstune.cli.options import Argument
 from letstune.journal import schema
@@ -31,121 +32,6 @@ from letstune.journal import schema
 DOCS: Final = Path(__file__).parent
 EXAMPLE: Final = DOCS / "example.py"
 _MARK: Final = re.compile(r"<!-- letstune: ([\w-]+) -->")
-_SEQ: Final = "The place of the row in the run: one counter over all tables."
-_SESSION: Final = "The session that wrote the row."
-_TRIAL: Final = "The trial."
-
-MEANING: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
-    "plan": (
-        "What the run is to do. One row for each fact. A fact that has changed, because the run "
-        "was extended, has a new row; the latest one counts.",
-        {
-            "seq": _SEQ,
-            "fact": "The name of the fact.",
-            "value": "Its value, as JSON.",
-        },
-    ),
-    "pickles": (
-        "The trainer and the dataset, and a sampler or store of your own. The latest row of each "
-        "name counts. Only `tune` and `resume` unpickle them.",
-        {
-            "seq": _SEQ,
-            "name": "`trainer`, `dataset`, `sampler` or `store`.",
-            "pickle": "What cloudpickle made of it.",
-            "sha256": "The SHA-256 of `pickle`.",
-            "signature": "Always NULL in this version.",
-            "about": "JSON: its class, the Python version, and the folders to import from.",
-        },
-    ),
-    "sessions": (
-        "The processes that worked on the run: one row when the first row is written, and one "
-        "when the session ends. A session without a second row was killed.",
-        {
-            "seq": _SEQ,
-            "session": "The number of the session, from 1 on.",
-            "at": "The time, UTC.",
-            "host": "The name of the machine.",
-            "pid": "The id of the process.",
-            "versions": "JSON: the versions of letstune and Python.",
-            "ended": "NULL in the first row; then `finished`, `interrupted`, `error` or `checked`.",
-        },
-    ),
-    "trials": (
-        "The trials that were proposed.",
-        {
-            "seq": _SEQ,
-            "trial": "The id of the trial, from 0 on.",
-            "params": "Its params, as JSON.",
-            "sampler": "Who proposed them.",
-            "session": _SESSION,
-        },
-    ),
-    "epochs": (
-        "The epochs that were trained.",
-        {
-            "seq": _SEQ,
-            "trial": _TRIAL,
-            "epoch": "The number of the epoch, from 0 on.",
-            "value": "The value of the optimized metric. SQLite makes NULL of NaN.",
-            "metrics": 'All metric values, exactly, as JSON. NaN and infinities are text: `"nan"`.',
-            "started": "When `train_epoch` or `train` was called, UTC.",
-            "seconds": "How long that took, by a monotonic clock.",
-            "checkpoint": "Where the store keeps the checkpoint. NULL if `save` wrote nothing.",
-            "bytes": "The size of its files.",
-            "sha256": "The SHA-256 of the list of its files and their SHA-256s.",
-            "signature": "Always NULL in this version.",
-            "session": _SESSION,
-        },
-    ),
-    "stops": (
-        "The trials that their trainer ended early with `StopTraining`.",
-        {
-            "seq": _SEQ,
-            "trial": _TRIAL,
-            "epoch": "The last recorded epoch; -1 if there is none.",
-            "session": _SESSION,
-        },
-    ),
-    "failures": (
-        "The trials that ended in an error.",
-        {
-            "seq": _SEQ,
-            "trial": _TRIAL,
-            "epoch": "The epoch that the trial was working on.",
-            "kind": "`raised`: the trainer raised an exception; `timed out`; or `worker died`: it "
-            "killed its worker process too often.",
-            "message": "The last line of the traceback, or what happened.",
-            "traceback": "All of it; of a worker that hung or died, the stacks of its threads.",
-            "session": _SESSION,
-        },
-    ),
-    "deletions": (
-        "The checkpoints that are no longer kept.",
-        {
-            "seq": _SEQ,
-            "trial": _TRIAL,
-            "epoch": "The epoch after which the checkpoint was saved.",
-            "why": "`superseded` by a later or better epoch, `outranked` by better trials, "
-            "`failed` (of a failed trial), or `missing` (written off by `letstune check --fix`).",
-            "session": _SESSION,
-        },
-    ),
-    "deaths": (
-        "The worker processes that died while they were training: killed, out of memory, crashed. "
-        "The trial goes on from its last checkpoint, unless it kills its workers again and again.",
-        {
-            "seq": _SEQ,
-            "trial": _TRIAL,
-            "epoch": "The epoch that the trial was working on.",
-            "attempt": "Which training of the trial it was: process and count.",
-            "code": "The exit code, or minus the number of the signal that killed it.",
-            "memory": "The most memory that the process had, in bytes; null if not known.",
-            "stack": "What its threads were doing when it crashed; empty if it was killed.",
-            "at": "When, UTC.",
-            "session": _SESSION,
-        },
-    ),
-}
 
 QUERIES: Final[Mapping[str, tuple[str, str]]] = {
     "leaderboard": (
@@ -167,6 +53,33 @@ QUERIES: Final[Mapping[str, tuple[str, str]]] = {
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Fill in the parts of a page; what MkDocs calls."""
     return _MARK.sub(lambda mark: PARTS[mark[1]](), markdown)
+
+
+# The distributions
+
+
+def declaring() -> list[str]:
+    """Return the names of the functions that declare a distribution, as the source has them."""
+    return [
+        name
+        for name, found in vars(rand).items()
+        if inspect.isfunction(found) and found.__module__ == rand.__name__
+    ]
+
+
+def distributions() -> str:
+    """Return rows of a table: how each distribution is declared, and what is sampled."""
+    rows = []
+    for name in declaring():
+        function = getattr(rand, name)
+        arguments = [
+            argument if parameter.default is parameter.empty else f"{argument}="
+            for argument, parameter in inspect.signature(function).parameters.items()
+        ]
+        meaning = str(inspect.getdoc(function)).splitlines()[0].removesuffix(".")
+        meaning = re.sub("^Return the distribution of |^Return ", "", meaning)
+        rows.append(f"| `rand.{name}({', '.join(arguments)})` | {meaning} |")
+    return "\n".join(rows)
 
 
 # The command line
@@ -262,38 +175,21 @@ def example_code() -> str:
 
 
 def tables() -> str:
-    """Return all tables of the schema: columns, meanings, and rows of the example run.
-
-    Raises:
-        ValueError: a table or column has no meaning, or a meaning no table or column.
-    """
+    """Return all tables of the schema: columns, what they hold, and rows of the example run."""
     db = new_journal()
-    names = [
-        name
-        for (name,) in db.execute(
-            "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%' "
-            "AND name NOT LIKE '%migrations%' ORDER BY rowid"
-        )
-    ]
-    if set(names) != set(MEANING):
-        raise ValueError(f"tables {names} are there, but {list(MEANING)} are explained")
     parts = []
-    for name in names:
-        about, meanings = MEANING[name]
-        columns = list(db.execute(f"PRAGMA table_info({name})"))
-        if [column for _, column, *_ in columns] != list(meanings):
-            raise ValueError(f"the columns of {name} are not those that are explained")
+    for name, table in schema.TABLES.items():
         rows = [
-            (f"`{column}`", kind + (" NOT NULL" if not_null else ""), meanings[column])
-            for _, column, kind, not_null, *_ in columns
+            (f"`{column}`", kind + (" NOT NULL" if not_null else ""), table.columns[column].holds)
+            for _, column, kind, not_null, *_ in db.execute(f"PRAGMA table_info({name})")
         ]
         head, *found = example_run()[name]
         shown = found[:6] if len(found) > 8 and name != "plan" else found
         count = "Rows" if shown == found else f"The first {len(shown)} of {len(found)} rows"
         explained = _table(("Column", "Type", "Holds"), rows)
         parts.append(
-            f"### `{name}` {{ #{name} }}\n\n{about}\n\n{explained}\n\n{count} of the example:\n\n"
-            f"{_data(head, shown)}"
+            f"### `{name}` {{ #{name} }}\n\n{table.holds}\n\n{explained}\n\n"
+            f"{count} of the example:\n\n{_data(head, shown)}"
         )
     db.close()
     return "\n\n".join(parts)
@@ -401,6 +297,7 @@ def _cell(text: str) -> str:
 
 
 PARTS: Final[Mapping[str, Callable[[], str]]] = {
+    "distributions": distributions,
     "commands": commands,
     "example-code": example_code,
     "tables": tables,

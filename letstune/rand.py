@@ -12,18 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, TypeVar, cast
 
-from letstune.space.distributions import (
-    Bools,
-    Constant,
-    Distribution,
-    Ints,
-    Node,
-    Normal,
-    OneOf,
-    Undeclared,
-    Uniform,
-    from_dict,
-)
+from letstune.space.choices import Bools, Constant, OneOf, Undeclared
+from letstune.space.distribution import Distribution, Node
+from letstune.space.distributions import from_dict
+from letstune.space.numbers import Ints, Normal, Uniform
 
 __all__ = [
     "Bools",
@@ -68,7 +60,7 @@ def uniform(low: float, high: float, log: bool = False, step: float | None = Non
 
 
 def normal(median: float, scale: float, log: bool = False) -> float:
-    """Return the normal distribution, or with `log` the log-normal one.
+    """Return the distribution of floats around a median: normal, or with `log` log-normal.
 
     Args:
         median: half of the values are below it. With `log`, it must be above 0.
@@ -108,7 +100,7 @@ def ints(low: int, high: int, log: bool = False, step: int | None = None) -> int
 # mypy infers no union from several candidates, and takes a list of classes for one of a common
 # callable. `V | Any` and `type[Any]` are what makes it look at the annotation of the field instead.
 def oneof(candidates: Iterable[V | type[Any]], weights: Iterable[float] | None = None) -> V | Any:
-    """Return the distribution of some candidates.
+    """Return the distribution of candidates: values, other distributions, or `Params` classes.
 
     Args:
         candidates: values (None, bools, ints, floats, strings, Enum members, tuples of those),
@@ -127,7 +119,7 @@ def oneof(candidates: Iterable[V | type[Any]], weights: Iterable[float] | None =
 
 
 def bools(probability: float = 0.5) -> bool:
-    """Return the distribution of True, with the given probability, and False.
+    """Return the distribution of `True`, with the given probability, and `False`.
 
     Raises:
         SpaceError: the probability is not a number from 0 to 1.

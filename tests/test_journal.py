@@ -11,9 +11,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from click.testing import CliRunner
@@ -24,9 +25,12 @@ from walks import WalkTrainer
 import letstune
 from letstune.cli.main import main
 from letstune.errors import IllegalEventError, JournalError, JournalNotFoundError
+from letstune.journal import schema
 from letstune.journal.journal import Journal, now
+from letstune.journal.rows import ROWS
 from letstune.journal.schema import APPLICATION_ID, TABLES, VERSION, VIEWS
-from letstune.rounds.events import EpochFinished, WorkerDied
+from letstune.journal.tables import Column
+from letstune.rounds.events import EpochFinished, Event, WorkerDied
 from letstune.samplers import RandomSampler
 from letstune.training.checkpoints import Checkpoint
 
@@ -75,6 +79,11 @@ def walked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # The tables
+
+
+def test_every_kind_of_event_is_rows_of_a_table() -> None:
+    assert set(ROWS) == set(get_args(Event))
+    assert {rows.table for rows in ROWS.values()} <= set(TABLES.values())
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -535,6 +544,15 @@ def test_events_that_do_not_follow_are_told(trial: int, epoch: int, text: str, p
         letstune.load(path)
 
 
+def test_what_only_sqlite_finds_wrong_is_told(path: Path) -> None:
+    made(path)
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("PRAGMA writable_schema = ON")
+        db.execute("UPDATE sqlite_master SET sql = replace(sql, 'sampler TEXT', 'sampler INTEGER')")
+    with closing(Journal(path)) as journal:
+        assert "non-INTEGER value in trials.sampler" in journal.damage()
+
+
 def test_a_damaged_pickle_is_not_unpickled(path: Path) -> None:
     made(path)
     with closing(sqlite3.connect(path)) as db, db:
@@ -716,6 +734,24 @@ def test_a_journal_of_any_released_version_is_resumed(dump: Path, path: Path) ->
     for table in ("trials", "epochs", "stops", "deletions"):
         assert found[table] == wanted[table]
     assert len(found["failures"]) == len(wanted["failures"]) > 0
+
+
+def test_a_column_of_a_later_schema_is_the_last_one_wherever_it_is(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    epochs, new = TABLES["epochs"], Column("TEXT", "Why.", since=VERSION + 1)
+    later = replace(epochs, columns={**epochs.columns, "why": new})
+    monkeypatch.setitem(TABLES, "epochs", later)
+    monkeypatch.setattr(schema, "VERSION", VERSION + 1)
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(GOLDEN[-1].read_text())
+    fresh = path.with_name("fresh.db")
+    for each in (path, fresh):
+        schema.migrate(each)
+        assert query(each, "PRAGMA user_version") == [(VERSION + 1,)]
+        assert [row[1] for row in query(each, "PRAGMA table_info(epochs)")] == list(later.columns)
+    assert {why for (why,) in query(path, later.select(["why"], VERSION + 1))} == {None}
+    assert later.select(["trial", "why"], VERSION) == "SELECT trial, NULL FROM epochs"
 
 
 def write_golden_journal() -> None:

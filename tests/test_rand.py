@@ -3,15 +3,16 @@ from __future__ import annotations
 import json
 from collections import Counter
 from enum import Enum
-from typing import Any
+from inspect import isfunction
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import Color, distributions
+from strategies import Color, declarations, distributions
 
-from letstune import rand
+from letstune import Params, rand
 from letstune.errors import SpaceError
 
 NAN = float("nan")
@@ -22,6 +23,14 @@ def value_of(distribution: Any, rng: np.random.Generator) -> Any:
     if isinstance(distribution, rand.OneOf):
         return distribution.candidates[sampled].sample(rng)
     return sampled
+
+
+def test_every_function_is_tested_and_known_to_type_checkers():
+    functions = [getattr(rand, name) for name in rand.__all__]
+    names = {f.__name__ for f in functions if isfunction(f) and f.__module__ == rand.__name__}
+    assert names == set(declarations())
+    known = cast(Any, Params).__dataclass_transform__["field_specifiers"]
+    assert names == {function.__name__ for function in known}
 
 
 @given(distributions(), st.integers(0, 99))

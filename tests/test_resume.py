@@ -20,7 +20,7 @@ from walks import NearBest, StrideTrainer, WalkTrainer
 
 import letstune
 from letstune import Rounds
-from letstune.journal import journal
+from letstune.journal import create, journal
 from letstune.runs.check import check_run
 from letstune.training import checkpoints, stores
 
@@ -99,8 +99,9 @@ BOUNDARIES = [
     (journal.Journal, "_insert"),
     (journal.Journal, "_insert_session"),
     (journal.Journal, "end_session"),
-    (journal, "migrate"),
-    (journal, "_insert_plan"),
+    (create, "migrate"),
+    (create, "insert_plan"),
+    (journal, "insert_plan"),
     (journal.Path, "replace"),
 ]
 

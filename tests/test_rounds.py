@@ -257,13 +257,15 @@ def test_replaying_a_journal_gives_the_state_that_the_run_had(
         epochs = [e for e in events if isinstance(e, EpochFinished)]
         replayed.replay(
             [(e.trial, e.epoch, e.value, e.seconds) for e in epochs],
-            [e for e in events if isinstance(e, TrialStopped | TrialFailed)],
+            [
+                *(e for e in events if isinstance(e, TrialStopped | TrialFailed)),
+                *(e for e in events if isinstance(e, WorkerDied)),
+            ],
             [
                 (e.trial, e.epoch, e.checkpoint)
                 for e in epochs
                 if e.checkpoint and (e.trial, e.epoch) not in deleted
             ],
-            [e for e in events if isinstance(e, WorkerDied)],
         )
         assert summary(replayed) == summary(live)
         assert next_proposal(plan, replayed) == next_proposal(plan, live)

@@ -1,98 +1,33 @@
 """The journal's tables and views, and the migrations that make them.
 
-The schema is public: see "The journal" in the documentation. Every change is a new migration, so
-that today's code resumes a journal of any released version.
+The schema is public: see "The journal" in the documentation. Every version has a migration, which
+adds the tables and columns that are declared as of that version. So today's code resumes a journal
+of any released version.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from letstune.journal.plan import PICKLES, PLAN
+from letstune.journal.rows import EVENTS
+from letstune.journal.sessions import SESSIONS
+from letstune.journal.tables import Table
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
 APPLICATION_ID: Final = 0x6C746E65  # "ltne"
-VERSION: Final = 2
 # Every commit writes whole pages to the -wal file, and a row is small.
 PAGE_SIZE: Final = 1024
 
-TABLES: Final = {
-    "plan": """
-        seq INTEGER PRIMARY KEY,
-        fact TEXT NOT NULL,
-        value TEXT NOT NULL""",
-    "pickles": """
-        seq INTEGER PRIMARY KEY,
-        name TEXT NOT NULL,
-        pickle BLOB NOT NULL,
-        sha256 TEXT NOT NULL,
-        signature TEXT,
-        about TEXT NOT NULL""",
-    "sessions": """
-        seq INTEGER PRIMARY KEY,
-        session INTEGER NOT NULL,
-        at TEXT NOT NULL,
-        host TEXT NOT NULL,
-        pid INTEGER NOT NULL,
-        versions TEXT NOT NULL,
-        ended TEXT,
-        UNIQUE (session, ended)""",
-    "trials": """
-        seq INTEGER PRIMARY KEY,
-        trial INTEGER NOT NULL UNIQUE,
-        params TEXT NOT NULL,
-        sampler TEXT NOT NULL,
-        session INTEGER NOT NULL""",
-    "epochs": """
-        seq INTEGER PRIMARY KEY,
-        trial INTEGER NOT NULL REFERENCES trials (trial),
-        epoch INTEGER NOT NULL,
-        value REAL,
-        metrics TEXT NOT NULL,
-        started TEXT NOT NULL,
-        seconds REAL NOT NULL,
-        checkpoint TEXT,
-        bytes INTEGER,
-        sha256 TEXT,
-        signature TEXT,
-        session INTEGER NOT NULL,
-        UNIQUE (trial, epoch)""",
-    "stops": """
-        seq INTEGER PRIMARY KEY,
-        trial INTEGER NOT NULL UNIQUE REFERENCES trials (trial),
-        epoch INTEGER NOT NULL,
-        session INTEGER NOT NULL""",
-    "failures": """
-        seq INTEGER PRIMARY KEY,
-        trial INTEGER NOT NULL UNIQUE REFERENCES trials (trial),
-        epoch INTEGER NOT NULL,
-        kind TEXT NOT NULL,
-        message TEXT NOT NULL,
-        traceback TEXT NOT NULL,
-        session INTEGER NOT NULL""",
-    "deletions": """
-        seq INTEGER PRIMARY KEY,
-        trial INTEGER NOT NULL,
-        epoch INTEGER NOT NULL,
-        why TEXT NOT NULL,
-        session INTEGER NOT NULL,
-        UNIQUE (trial, epoch),
-        FOREIGN KEY (trial, epoch) REFERENCES epochs (trial, epoch)""",
-    "deaths": """
-        seq INTEGER PRIMARY KEY,
-        trial INTEGER NOT NULL REFERENCES trials (trial),
-        epoch INTEGER NOT NULL,
-        attempt TEXT NOT NULL,
-        code INTEGER NOT NULL,
-        memory INTEGER,
-        stack TEXT NOT NULL,
-        at TEXT NOT NULL,
-        session INTEGER NOT NULL""",
+TABLES: Final[Mapping[str, Table]] = {
+    table.name: table for table in (PLAN, PICKLES, SESSIONS, *(rows.table for rows in EVENTS))
 }
 
 VIEWS: Final = {
@@ -128,30 +63,29 @@ VIEWS: Final = {
 }
 
 
-def m001_initial(db: Database) -> None:
-    """Make the tables, the triggers that keep them insert-only, and the views."""
-    for table in TABLES:
-        if table != "deaths":
-            _make_table(db, table)
-    for view, query in VIEWS.items():
-        db.execute(f"CREATE VIEW {view} AS {query}")
-    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    db.execute("PRAGMA user_version = 1")
+VERSION: Final = max(
+    since
+    for table in TABLES.values()
+    for since in (table.since, *(column.since for column in table.columns.values()))
+)
+# sqlite-utils knows by its name which migration it has applied; later ones are called m003, ...
+_NAMES: Final = {1: "m001_initial", 2: "m002_deaths"}
 
 
-def m002_deaths(db: Database) -> None:
-    """Make room for the deaths of workers."""
-    _make_table(db, "deaths")
-    db.execute("PRAGMA user_version = 2")
+def _migration(version: int) -> Callable[[Database], None]:
+    """Return what brings a database to a version from the one before."""
 
+    def change(db: Database) -> None:
+        for table in TABLES.values():
+            for statement in table.changes(version):
+                db.execute(statement)
+        if version == 1:
+            for view, query in VIEWS.items():
+                db.execute(f"CREATE VIEW {view} AS {query}")
+            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        db.execute(f"PRAGMA user_version = {version}")
 
-def _make_table(db: Database, table: str) -> None:
-    db.execute(f"CREATE TABLE {table} ({TABLES[table]}\n) STRICT")
-    for verb in ("UPDATE", "DELETE"):
-        db.execute(
-            f"CREATE TRIGGER {table}_refuses_{verb.lower()} BEFORE {verb} ON {table} "
-            "BEGIN SELECT RAISE(ABORT, 'a letstune journal is insert-only'); END"
-        )
+    return change
 
 
 @contextmanager
@@ -175,8 +109,9 @@ def migrate(path: Path) -> None:
         from sqlite_utils import Database, Migrations
 
     migrations = Migrations("letstune")
-    migrations()(m001_initial)
-    migrations()(m002_deaths)
+    for version in range(1, VERSION + 1):
+        name = _NAMES.get(version, f"m{version:03}")
+        migrations(name=name)(_migration(version))
     connection = sqlite3.connect(path)
     try:
         connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")  # heeded by an empty file only

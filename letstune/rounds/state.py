@@ -179,17 +179,17 @@ class State:
     def replay(
         self,
         epochs: Iterable[tuple[int, int, float, float]],
-        ends: Iterable[TrialStopped | TrialFailed],
+        later: Iterable[Event],
         kept: Iterable[tuple[int, int, Stored]],
-        deaths: Iterable[WorkerDied] = (),
     ) -> None:
         """Fold a whole journal in, after its proposals: what `apply` does, for millions of rows.
 
         Args:
             epochs: rows of trial, epoch, value and seconds, in journal order.
-            ends: how trials ended. Nothing follows on an end, so they may come last.
+            later: all other events: how trials ended, then the deaths of workers. A trial has no
+                epoch after its end, and no worker's death counts after a further epoch, so they
+                may come after all epochs.
             kept: rows of trial, epoch and checkpoint, of the checkpoints that were not deleted.
-            deaths: of workers.
         """
         self._replaying = True
         self._fold(epochs)
@@ -198,12 +198,10 @@ class State:
                 trial.status = "trained"
                 self.total_epochs += trial.epochs
                 self.total_seconds += trial.seconds
-        for end in ends:
-            self.apply(end)
+        for event in later:
+            self.apply(event)
         for number, epoch, stored in kept:
             self.trials[number].kept[epoch] = stored
-        for death in deaths:
-            self._die(death)
         # A trial that had settled may have gone on, in the part of the run before the plan grew,
         # so only now is it known what the settled ones are worth.
         self._find_leader()

@@ -76,12 +76,20 @@ def choices(draw: st.DrawFn) -> Any:
     return rand.oneof(values, weights=weights if weights and sum(weights) else None)
 
 
+def declarations(finite: bool = False) -> dict[str, st.SearchStrategy[Any]]:
+    """Return declarations by each function of `rand`; if finite, of few values."""
+    endless = {} if finite else {"uniform": uniforms() | stepped(), "normal": normals()}
+    return {
+        "uniform": stepped(),
+        "ints": int_ranges(finite),
+        "oneof": choices(),
+        "bools": st.floats(0, 1).map(rand.bools),
+    } | endless
+
+
 def distributions(finite: bool = False) -> st.SearchStrategy[Any]:
     """Declarations of every kind, or of those with few values."""
-    endless = [] if finite else [uniforms(), normals()]
-    return st.one_of(
-        *endless, stepped(), int_ranges(finite), choices(), st.floats(0, 1).map(rand.bools)
-    )
+    return st.one_of(*declarations(finite).values())
 
 
 ANYTHING = bool | int | float | str | tuple[int | str, ...] | None

@@ -1,0 +1,49 @@
+"""A new journal, the whole of it or none."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from letstune.journal.plan import Pickle, insert_plan
+from letstune.journal.schema import migrate
+from letstune.journal.sqlite import explained
+
+
+def create(path: Path, facts: Mapping[str, Any], pickles: Iterable[Pickle]) -> None:
+    """Make a new journal, the whole of it or none: it is built beside and moved into place.
+
+    The caller holds the journal's lock.
+    """
+    beside = path.with_name(path.name + ".new")
+    with explained(path):
+        try:
+            for suffix in ("-wal", "-shm", "-journal"):
+                # Of a journal that was removed without them: SQLite would take them for ours.
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+                beside.with_name(beside.name + suffix).unlink(missing_ok=True)
+            # Requests to skip trials of that other run. One that is not ours to remove is left to
+            # the runner, which tells of it.
+            with suppress(OSError):
+                path.with_name(path.name + ".skip").unlink()
+            beside.unlink(missing_ok=True)
+            migrate(beside)
+            connection = sqlite3.connect(beside)
+            try:
+                with connection:
+                    insert_plan(connection, 0, facts, pickles)
+            finally:
+                connection.close()
+            # SQLite has synced the file; its name is ours to sync.
+            beside.replace(path)
+            if os.name != "nt":
+                folder = os.open(path.parent, os.O_RDONLY)
+                os.fsync(folder)
+                os.close(folder)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise

@@ -1,0 +1,72 @@
+"""What a run is to do, as rows: the facts of its plan, and its pickles."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from letstune.journal.tables import SEQ, Column, Table
+
+PLAN: Final = Table(
+    "plan",
+    "What the run is to do. One row for each fact. A fact that has changed, because the run "
+    "was extended, has a new row; the latest one counts.",
+    {
+        "seq": SEQ,
+        "fact": Column("TEXT NOT NULL", "The name of the fact."),
+        "value": Column("TEXT NOT NULL", "Its value, as JSON."),
+    },
+)
+
+PICKLES: Final = Table(
+    "pickles",
+    "The trainer and the dataset, and a sampler or store of your own. The latest row of each "
+    "name counts. Only `tune` and `resume` unpickle them.",
+    {
+        "seq": SEQ,
+        "name": Column("TEXT NOT NULL", "`trainer`, `dataset`, `sampler` or `store`."),
+        "pickle": Column("BLOB NOT NULL", "What cloudpickle made of it."),
+        "sha256": Column("TEXT NOT NULL", "The SHA-256 of `pickle`."),
+        "signature": Column("TEXT", "Always NULL in this version."),
+        "about": Column(
+            "TEXT NOT NULL",
+            "JSON: its class, the Python version, and the folders to import from.",
+        ),
+    },
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pickle:
+    """A pickled object: the trainer or the dataset. ``about`` says where it comes from."""
+
+    name: str
+    data: bytes
+    about: Mapping[str, Any]
+
+    @property
+    def sha256(self) -> str:
+        """The digest of the bytes."""
+        return hashlib.sha256(self.data).hexdigest()
+
+
+INSERT_FACT: Final = PLAN.insert(["fact", "value"])
+_INSERT_PICKLE: Final = PICKLES.insert(["name", "pickle", "sha256", "about"])
+
+
+def insert_plan(
+    db: sqlite3.Connection, seq: int, facts: Mapping[str, Any], pickles: Iterable[Pickle]
+) -> int:
+    """Add facts and pickles after the row ``seq``, and return the ``seq`` of the last one."""
+    for fact, value in facts.items():
+        seq += 1
+        db.execute(INSERT_FACT, (seq, fact, json.dumps(value)))
+    for pickle in pickles:
+        seq += 1
+        about = json.dumps(pickle.about)
+        db.execute(_INSERT_PICKLE, (seq, pickle.name, pickle.data, pickle.sha256, about))
+    return seq

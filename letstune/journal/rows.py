@@ -1,0 +1,279 @@
+"""Each kind of event as rows: its table, how it is written there, and how it is read.
+
+Whoever adds an event declares it here, in `letstune.rounds.events`, and in what it does to the
+state; the schema, `Journal.append`, `Journal.load` and the documentation follow.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from functools import cache
+from typing import Any, Final, Generic, TypeVar, cast
+
+from letstune.journal.plan import INSERT_FACT, PLAN
+from letstune.journal.tables import SEQ, SESSION, TRIAL, Column, Table
+from letstune.rounds.events import (
+    CheckpointDeleted,
+    EpochFinished,
+    Event,
+    SpaceExhausted,
+    Stored,
+    TrialFailed,
+    TrialProposed,
+    TrialStopped,
+    WorkerDied,
+)
+
+E = TypeVar("E", bound=Event)
+
+
+class Rows(Generic[E]):
+    """How one kind of event is rows of a table, as a rule one column for each of its fields.
+
+    Attributes:
+        event: the class.
+        table: where its rows are.
+        columns: those that it is read from.
+        insert: the statement that records it.
+        values: returns the parameters of ``insert`` after ``seq``, given an event and its session.
+    """
+
+    __slots__ = ("columns", "event", "insert", "table", "values")
+
+    def __init__(
+        self,
+        event: type[E],
+        table: Table,
+        columns: Sequence[str] | None = None,
+        insert: str | None = None,
+        values: Callable[[E, int], tuple[object, ...]] | None = None,
+    ) -> None:
+        self.event = event
+        self.table = table
+        self.columns = event._fields if columns is None else columns
+        self.insert = insert or table.insert([*self.columns, "session"])
+        self.values = values or _fields
+
+    def query(self, version: int) -> str:
+        """Return the query for what events are read from, in a file of a version of the schema."""
+        return self.table.select(self.columns, version)
+
+    def read(self, rows: Iterable[Sequence[Any]]) -> Iterator[E]:
+        """Return the events of rows that are no more than their fields."""
+        make = cast(Callable[[Sequence[Any]], E], self.event._make)
+        return map(make, rows)
+
+
+def _fields(event: Event, session: int) -> tuple[object, ...]:
+    return (*event, session)
+
+
+TRIALS: Final = Rows(
+    TrialProposed,
+    Table(
+        "trials",
+        "The trials that were proposed.",
+        {
+            "seq": SEQ,
+            "trial": Column("INTEGER NOT NULL UNIQUE", "The id of the trial, from 0 on."),
+            "params": Column("TEXT NOT NULL", "Its params, as JSON."),
+            "sampler": Column("TEXT NOT NULL", "Who proposed them."),
+            "session": SESSION,
+        },
+    ),
+)
+
+
+def _epoch(event: EpochFinished, session: int) -> tuple[object, ...]:
+    trial, epoch, value, metrics, started, seconds, stored = event
+    uri, size, sha256 = (None, None, None) if stored is None else stored
+    row = (trial, epoch, value, _metrics_json(metrics), started, seconds, uri, size, sha256)
+    return (*row, session)
+
+
+def read_epochs(rows: Iterable[Sequence[Any]], metric: str) -> Iterator[EpochFinished]:
+    """Yield the epochs of rows.
+
+    Args:
+        rows: of the columns of `EPOCHS`.
+        metric: the plan's.
+    """
+    for trial, epoch, _, metrics, started, seconds, uri, size, sha256 in rows:
+        stored = None if uri is None else Stored(uri, size, sha256)
+        values = {name: float(number) for name, number in json.loads(metrics).items()}
+        value = values[metric]  # not the column: SQLite makes NULL of NaN, 0.0 of -0.0
+        datetime.fromisoformat(started)
+        yield EpochFinished(trial, epoch, value, values, started, seconds, stored)
+
+
+_quoted = cache(json.dumps)
+
+
+def _metrics_json(metrics: Mapping[str, float]) -> str:
+    """Return what `json.dumps` would, but for each epoch, and with NaN and infinities as text.
+
+    Python would write NaN for them, which is not JSON, and which SQLite refuses to read; float()
+    takes the text back.
+    """
+    items = [
+        f"{_quoted(name)}: {value!r}" if math.isfinite(value) else f'{_quoted(name)}: "{value!r}"'
+        for name, value in metrics.items()
+    ]
+    return f"{{{', '.join(items)}}}"
+
+
+EPOCHS: Final = Rows(
+    EpochFinished,
+    Table(
+        "epochs",
+        "The epochs that were trained.",
+        {
+            "seq": SEQ,
+            "trial": TRIAL,
+            "epoch": Column("INTEGER NOT NULL", "The number of the epoch, from 0 on."),
+            "value": Column("REAL", "The value of the optimized metric. SQLite makes NULL of NaN."),
+            "metrics": Column(
+                "TEXT NOT NULL",
+                'All metric values, exactly, as JSON. NaN and infinities are text: `"nan"`.',
+            ),
+            "started": Column("TEXT NOT NULL", "When `train_epoch` or `train` was called, UTC."),
+            "seconds": Column("REAL NOT NULL", "How long that took, by a monotonic clock."),
+            "checkpoint": Column(
+                "TEXT", "Where the store keeps the checkpoint. NULL if `save` wrote nothing."
+            ),
+            "bytes": Column("INTEGER", "The size of its files."),
+            "sha256": Column("TEXT", "The SHA-256 of the list of its files and their SHA-256s."),
+            "signature": Column("TEXT", "Always NULL in this version."),
+            "session": SESSION,
+        },
+        ["UNIQUE (trial, epoch)"],
+    ),
+    ("trial", "epoch", "value", "metrics", "started", "seconds", "checkpoint", "bytes", "sha256"),
+    values=_epoch,
+)
+
+# A million epochs are folded into the state as these columns, without an object for each.
+SELECT_VALUES: Final = (
+    "SELECT trial, epoch, ifnull(value, -9e999), seconds FROM epochs ORDER BY seq"
+)
+SELECT_KEPT: Final = (
+    "SELECT trial, epoch, checkpoint, bytes, sha256 FROM epochs e "
+    "WHERE checkpoint IS NOT NULL AND NOT EXISTS "
+    "(SELECT 1 FROM deletions d WHERE d.trial = e.trial AND d.epoch = e.epoch)"
+)
+
+STOPS: Final = Rows(
+    TrialStopped,
+    Table(
+        "stops",
+        "The trials that their trainer ended early with `StopTraining`.",
+        {
+            "seq": SEQ,
+            "trial": TRIAL._replace(sql="INTEGER NOT NULL UNIQUE REFERENCES trials (trial)"),
+            "epoch": Column("INTEGER NOT NULL", "The last recorded epoch; -1 if there is none."),
+            "session": SESSION,
+        },
+    ),
+)
+
+FAILURES: Final = Rows(
+    TrialFailed,
+    Table(
+        "failures",
+        "The trials that ended in an error.",
+        {
+            "seq": SEQ,
+            "trial": TRIAL._replace(sql="INTEGER NOT NULL UNIQUE REFERENCES trials (trial)"),
+            "epoch": Column("INTEGER NOT NULL", "The epoch that the trial was working on."),
+            "kind": Column(
+                "TEXT NOT NULL",
+                "`raised`: the trainer raised an exception; `timed out`; or `worker died`: it "
+                "killed its worker process too often.",
+            ),
+            "message": Column("TEXT NOT NULL", "The last line of the traceback, or what happened."),
+            "traceback": Column(
+                "TEXT NOT NULL",
+                "All of it; of a worker that hung or died, the stacks of its threads.",
+            ),
+            "session": SESSION,
+        },
+    ),
+)
+
+DELETIONS: Final = Rows(
+    CheckpointDeleted,
+    Table(
+        "deletions",
+        "The checkpoints that are no longer kept.",
+        {
+            "seq": SEQ,
+            "trial": TRIAL._replace(sql="INTEGER NOT NULL"),
+            "epoch": Column("INTEGER NOT NULL", "The epoch after which the checkpoint was saved."),
+            "why": Column(
+                "TEXT NOT NULL",
+                "`superseded` by a later or better epoch, `outranked` by better trials, "
+                "`failed` (of a failed trial), or `missing` (written off by `letstune check "
+                "--fix`).",
+            ),
+            "session": SESSION,
+        },
+        ["UNIQUE (trial, epoch)", "FOREIGN KEY (trial, epoch) REFERENCES epochs (trial, epoch)"],
+    ),
+)
+
+DEATHS: Final = Rows(
+    WorkerDied,
+    Table(
+        "deaths",
+        "The worker processes that died while they were training: killed, out of memory, "
+        "crashed. The trial goes on from its last checkpoint, unless it kills its workers again "
+        "and again.",
+        {
+            "seq": SEQ,
+            "trial": TRIAL,
+            "epoch": Column("INTEGER NOT NULL", "The epoch that the trial was working on."),
+            "attempt": Column(
+                "TEXT NOT NULL", "Which training of the trial it was: process and count."
+            ),
+            "code": Column(
+                "INTEGER NOT NULL",
+                "The exit code, or minus the number of the signal that killed it.",
+            ),
+            "memory": Column(
+                "INTEGER", "The most memory that the process had, in bytes; null if not known."
+            ),
+            "stack": Column(
+                "TEXT NOT NULL",
+                "What its threads were doing when it crashed; empty if it was killed.",
+            ),
+            "at": Column("TEXT NOT NULL", "When, UTC."),
+            "session": SESSION,
+        },
+        since=2,
+    ),
+)
+
+EXHAUSTED: Final = Rows(
+    SpaceExhausted,
+    PLAN,
+    ("value",),
+    insert=INSERT_FACT,
+    values=lambda event, _: ("exhausted", json.dumps(event.trials)),
+)
+"""A fact of the plan, as which it is read."""
+
+EVENTS: Final[tuple[Rows[Any], ...]] = (
+    TRIALS,
+    EPOCHS,
+    STOPS,
+    FAILURES,
+    DELETIONS,
+    DEATHS,
+    EXHAUSTED,
+)
+ROWS: Final[Mapping[type, Rows[Any]]] = {rows.event: rows for rows in EVENTS}
+AFTER_EPOCHS: Final[tuple[Rows[Any], ...]] = (STOPS, FAILURES, DEATHS)
+"""What `Journal.load` reads as events, after the epochs, which it doesn't."""
