@@ -194,12 +194,12 @@ class Runner:
                         errors.append(_error(delivery.error, event))
         if events:
             self._record(events)
-        counted = [death for task, death in deaths if self._cost_an_epoch(task, death)]
+        counted = [death for task, death in deaths if self._died_in_flight(task, death)]
         if counted:
             self._record(counted)
         return errors + self._fail_doomed()
 
-    def _cost_an_epoch(self, task: Task, death: WorkerDied) -> bool:
+    def _died_in_flight(self, task: Task, death: WorkerDied) -> bool:
         """Tell whether a worker died in an epoch, now that all that it delivered is recorded.
 
         One that died after the last epoch of its task is nobody's loss. And were that recorded, a
