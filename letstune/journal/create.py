@@ -23,11 +23,11 @@ def create(path: Path, facts: Mapping[str, Any], pickles: Iterable[Pickle]) -> N
     with explained(path):
         try:
             for suffix in ("-wal", "-shm", "-journal"):
-                # Of a journal that was removed without them: SQLite would take them for ours.
+                # A journal may have been removed without them; SQLite would take them for ours.
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
                 beside.with_name(beside.name + suffix).unlink(missing_ok=True)
-            # Requests to skip trials of that other run. One that is not ours to remove is left to
-            # the runner, which tells of it.
+            # It holds requests to skip trials of that other run. If we may not remove it, the
+            # runner tells of it.
             with suppress(OSError):
                 path.with_name(path.name + ".skip").unlink()
             beside.unlink(missing_ok=True)

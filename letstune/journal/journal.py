@@ -49,8 +49,8 @@ __all__ = ["Journal", "Pickle", "create", "now"]
 E = TypeVar("E", bound=Event)
 
 # After so many pages, SQLite moves the -wal file's content over and writes it from its beginning
-# again. By default, it would be 1,000; but as long as that file grows, each sync is one of the
-# file system's own log as well, which makes it a third slower.
+# again. SQLite's default is 1,000; but as long as that file grows, each sync also writes the log of
+# the file system, and takes a third longer.
 _WAL_PAGES: Final = 200
 
 
@@ -139,7 +139,7 @@ class Journal:
             yield from read_epochs(rows, metric)
 
     def deletions(self) -> dict[tuple[int, int], str]:
-        """Return why the checkpoint of a trial and epoch was let go."""
+        """Return why each checkpoint was deleted that is no longer kept, by trial and epoch."""
         rows = self._rows(DELETIONS.query(self._version))
         return {(trial, epoch): why for trial, epoch, why in rows}
 
@@ -169,7 +169,7 @@ class Journal:
         return next((sha256 for (sha256,) in self._rows(query, name)), None)
 
     def damage(self) -> list[str]:
-        """Return what SQLite finds wrong with the file; a whole one takes a pass over it."""
+        """Return what is wrong with the file, after reading all of it; [] if nothing is."""
         try:
             with explained(self.path):
                 rows = [text for (text,) in self._db.execute("PRAGMA integrity_check(10)")]
@@ -232,7 +232,7 @@ class Journal:
                 self._seq = insert_plan(self._db, self._seq, facts, pickles)
 
     def _begin_session(self) -> None:
-        if self._version < VERSION:  # only now, so that what is refused leaves the file as it was
+        if self._version < VERSION:  # not before: a run that is refused leaves the file as it was
             migrate(self.path)
             self._version = VERSION
         self._db.execute("PRAGMA journal_mode = WAL")
@@ -244,8 +244,8 @@ class Journal:
         self._session = session
 
     def _insert_session(self, session: int, ended: str | None) -> None:
-        # Asked for rather than remembered: at a session's end, an interruption may have come
-        # between a commit and its being counted.
+        # The latest seq is asked for, not remembered: at a session's end, an interruption may have
+        # come between a commit and the counting of it.
         latest = " UNION ALL ".join(f"SELECT max(seq) AS seq FROM {table}" for table in TABLES)
         ((self._seq,),) = self._db.execute(f"SELECT ifnull(max(seq), 0) FROM ({latest})")
         self._db.execute(INSERT_SESSION, (self._seq + 1, *session_row(session, ended)))
@@ -272,7 +272,7 @@ class Journal:
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Make many objects that stay, without the garbage collector looking at them all the time."""
+    """Keep the garbage collector from looking again and again at many objects that stay."""
     collecting = gc.isenabled()
     gc.disable()
     try:

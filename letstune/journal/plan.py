@@ -54,7 +54,7 @@ class Pickle:
         return hashlib.sha256(self.data).hexdigest()
 
 
-INSERT_FACT: Final = PLAN.insert(["fact", "value"])
+_INSERT_FACT: Final = PLAN.insert(["fact", "value"])
 _INSERT_PICKLE: Final = PICKLES.insert(["name", "pickle", "sha256", "about"])
 
 
@@ -64,7 +64,7 @@ def insert_plan(
     """Add facts and pickles after the row ``seq``, and return the ``seq`` of the last one."""
     for fact, value in facts.items():
         seq += 1
-        db.execute(INSERT_FACT, (seq, fact, json.dumps(value)))
+        db.execute(_INSERT_FACT, (seq, fact, json.dumps(value)))
     for pickle in pickles:
         seq += 1
         about = json.dumps(pickle.about)

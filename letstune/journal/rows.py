@@ -13,7 +13,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any, Final, Generic, TypeVar, cast
 
-from letstune.journal.plan import INSERT_FACT, PLAN
+from letstune.journal.plan import PLAN
 from letstune.journal.tables import SEQ, SESSION, TRIAL, Column, Table
 from letstune.rounds.events import (
     CheckpointDeleted,
@@ -36,7 +36,7 @@ class Rows(Generic[E]):
     Attributes:
         event: the class.
         table: where its rows are.
-        columns: those that it is read from.
+        columns: what it is read from.
         insert: the statement that records it.
         values: returns the parameters of ``insert`` after ``seq``, given an event and its session.
     """
@@ -48,13 +48,13 @@ class Rows(Generic[E]):
         event: type[E],
         table: Table,
         columns: Sequence[str] | None = None,
-        insert: str | None = None,
+        written: Sequence[str] | None = None,
         values: Callable[[E, int], tuple[object, ...]] | None = None,
     ) -> None:
         self.event = event
         self.table = table
         self.columns = event._fields if columns is None else columns
-        self.insert = insert or table.insert([*self.columns, "session"])
+        self.insert = table.insert(written or [*self.columns, "session"])
         self.values = values or _fields
 
     def query(self, version: int) -> str:
@@ -87,6 +87,10 @@ TRIALS: Final = Rows(
 )
 
 
+# The value is read from the metrics: SQLite makes NULL of NaN, 0.0 of -0.0.
+_EPOCH: Final = ("metrics", "started", "seconds", "checkpoint", "bytes", "sha256")
+
+
 def _epoch(event: EpochFinished, session: int) -> tuple[object, ...]:
     trial, epoch, value, metrics, started, seconds, stored = event
     uri, size, sha256 = (None, None, None) if stored is None else stored
@@ -101,12 +105,11 @@ def read_epochs(rows: Iterable[Sequence[Any]], metric: str) -> Iterator[EpochFin
         rows: of the columns of `EPOCHS`.
         metric: the plan's.
     """
-    for trial, epoch, _, metrics, started, seconds, uri, size, sha256 in rows:
+    for trial, epoch, metrics, started, seconds, uri, size, sha256 in rows:
         stored = None if uri is None else Stored(uri, size, sha256)
         values = {name: float(number) for name, number in json.loads(metrics).items()}
-        value = values[metric]  # not the column: SQLite makes NULL of NaN, 0.0 of -0.0
         datetime.fromisoformat(started)
-        yield EpochFinished(trial, epoch, value, values, started, seconds, stored)
+        yield EpochFinished(trial, epoch, values[metric], values, started, seconds, stored)
 
 
 _quoted = cache(json.dumps)
@@ -151,11 +154,13 @@ EPOCHS: Final = Rows(
         },
         ["UNIQUE (trial, epoch)"],
     ),
-    ("trial", "epoch", "value", "metrics", "started", "seconds", "checkpoint", "bytes", "sha256"),
-    values=_epoch,
+    ("trial", "epoch", *_EPOCH),
+    ("trial", "epoch", "value", *_EPOCH, "session"),
+    _epoch,
 )
 
-# A million epochs are folded into the state as these columns, without an object for each.
+# There may be a million epochs: they are folded into the state as these columns, without an object
+# for each.
 SELECT_VALUES: Final = (
     "SELECT trial, epoch, ifnull(value, -9e999), seconds FROM epochs ORDER BY seq"
 )
@@ -260,10 +265,10 @@ EXHAUSTED: Final = Rows(
     SpaceExhausted,
     PLAN,
     ("value",),
-    insert=INSERT_FACT,
-    values=lambda event, _: ("exhausted", json.dumps(event.trials)),
+    ("fact", "value"),
+    lambda event, _: ("exhausted", json.dumps(event.trials)),
 )
-"""A fact of the plan, as which it is read."""
+"""It is read as the fact of the plan that it is."""
 
 EVENTS: Final[tuple[Rows[Any], ...]] = (
     TRIALS,
@@ -276,4 +281,4 @@ EVENTS: Final[tuple[Rows[Any], ...]] = (
 )
 ROWS: Final[Mapping[type, Rows[Any]]] = {rows.event: rows for rows in EVENTS}
 AFTER_EPOCHS: Final[tuple[Rows[Any], ...]] = (STOPS, FAILURES, DEATHS)
-"""What `Journal.load` reads as events, after the epochs, which it doesn't."""
+"""What is applied to the state event by event, after all epochs."""

@@ -61,7 +61,7 @@ def explained(path: Path) -> Iterator[None]:
 
 @contextmanager
 def understood(path: Path) -> Iterator[None]:
-    """Turn what is raised of rows that are not what was written into an error of ours."""
+    """Turn into an error of ours what is raised because rows are not as they were written."""
     try:
         yield
     except LetstuneError:

@@ -303,7 +303,7 @@ class State:
             trial.limit = later[0] if later else math.inf
 
     def _move_on(self, number: int) -> None:
-        """Follow what a trial's news mean for its rounds, and so for other trials."""
+        """Move a trial on in its rounds, and then all trials whose place that makes certain."""
         arrived = [number]
         while arrived:
             number = arrived.pop()
@@ -332,7 +332,7 @@ class State:
                 self._move_frontier(k)
 
     def _move_frontier(self, k: int) -> None:
-        # All rounds from k on: places that failures left empty may have completed later ones.
+        # In all rounds from k on: a failure leaves a place empty, which may complete later ones.
         for later in range(k, len(self.limits)):
             begun = self.frontier[later]
             while begun < len(self.cohorts) and self.cohorts[begun].complete(later):

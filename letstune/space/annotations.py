@@ -110,7 +110,7 @@ class Annotation:
         return self.coerce(decode(data))
 
     def sampled(self) -> Node | None:
-        """Return how a field is sampled that says nothing else, None if it must say."""
+        """Return how a field without a distribution is sampled; None if it needs one."""
         nodes = [_sampled(member) for member in self.members]
         if None in nodes:
             return None

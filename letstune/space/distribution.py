@@ -49,20 +49,20 @@ class Distribution:
 
     @property
     def size(self) -> int | None:
-        """The number of distinct values, or None if there is no end of them."""
+        """The number of distinct values, or None if there are infinitely many."""
         return None
 
     def sample(self, rng: np.random.Generator) -> Any:
-        """Return what `Space.build` asks for, the same for the same state of `rng`.
+        """Return a random answer to `Space.build`, the same for the same state of `rng`.
 
-        That is a random value, a pure Python one; from a `OneOf`, the index of a candidate.
+        It is a value, a pure Python one; from a `OneOf`, the index of a candidate.
         """
         raise NotImplementedError
 
     def quantile(self, share: float) -> Any:
-        """Return what `Space.build` asks for, below which there is such a share of all draws.
+        """Return the answer to `Space.build` below which there is a given share of all draws.
 
-        So a share that is drawn evenly gives what `sample` gives, with the same odds.
+        So shares that are drawn evenly give the answers of `sample`, with the same odds.
 
         Args:
             share: from 0 to 1.
