@@ -69,8 +69,8 @@ def recorded(sampler: Sampler) -> str:
     """Return what a journal says of the sampler of its run."""
     with TemporaryDirectory() as folder:
         path = Path(folder, "run.db")
-        with suppress(Exception):  # it is for another space, perhaps: the plan is written before
+        with suppress(Exception):  # if it cannot propose: the plan is written before that
             letstune.tune(Hill(), 1, sampler=sampler, journal=path, progress=False)
         with closing(sqlite3.connect(path)) as db:
-            ((found,),) = db.execute("SELECT value FROM plan WHERE name = 'sampler'")
+            ((found,),) = db.execute("SELECT value FROM plan WHERE fact = 'sampler'")
         return str(found)
