@@ -155,7 +155,7 @@ def test_there_are_no_utils() -> None:
 def test_a_public_module_has_the_names_that_it_lists(path: str) -> None:
     module = importlib.import_module(path)
     names = getattr(module, "__all__", [])
-    assert list(names) == sorted(names)
+    assert list(names) == sorted(names, key=lambda name: (not name.isupper(), name))
     for name in names:
         assert getattr(module, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import inspect
 import re
@@ -111,6 +112,13 @@ def test_every_output_in_the_docs_follows_a_block_that_runs() -> None:
 def test_every_public_name_is_in_the_api_reference(name: str) -> None:
     lines = (DOCS / "api.md").read_text().splitlines()
     assert f"::: letstune.{name}" in lines or f"::: letstune.errors.{name}" in lines
+
+
+@pytest.mark.parametrize("wing", ["plugins", "samplers", "testing", "training", "workers"])
+def test_every_name_for_plugins_is_in_the_api_reference(wing: str) -> None:
+    page = (DOCS / "api.md").read_text()
+    for name in importlib.import_module(f"letstune.{wing}").__all__:
+        assert f"`{name}`" in page or f"::: letstune.{wing}.{name}\n" in page, name
 
 
 def test_every_distribution_is_in_the_tutorial(hooks: ModuleType, rendered: dict[str, str]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+import shlex
+import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
 from types import SimpleNamespace
@@ -64,6 +66,20 @@ class TestExecutorPage(ExecutorSuite):
     def make_executor(self) -> MakeExecutor:
         factory = shown("executor").ThreadExecutor
         return lambda job: factory("thread://here", job.packed(), token=secrets.token_hex(4))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="worker processes need POSIX")
+class TestRemotePage(ExecutorSuite):
+    @pytest.fixture
+    def make_executor(self, tmp_path: Path) -> MakeExecutor:
+        (code,) = (code for _, title, code in blocks("executor") if title == "letstune_ssh.py")
+        script = tmp_path / "letstune_ssh.py"
+        script.write_text(code)
+        factory = shown("executor").SSHExecutor
+        command = shlex.join([sys.executable, str(script)])  # and not over there
+        return lambda job: factory(
+            "ssh://one,two", job.packed(), token=secrets.token_hex(4), command=command
+        )
 
 
 class TestSamplerPage(SamplerSuite):

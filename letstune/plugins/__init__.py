@@ -3,3 +3,26 @@
 Knows hooks, entry points and factories, and imports a plugin only when it is named.
 Must not know what a run does with what it makes.
 """
+
+from typing import TYPE_CHECKING
+
+from letstune._public import later
+
+__all__ = [
+    "Register",
+    "say",
+    "whole_number",
+]
+
+# For who writes a plugin; letstune itself imports from the rooms.
+if TYPE_CHECKING:
+    from letstune.plugins.hookspecs import Register
+    from letstune.rounds.numbers import whole_number
+    from letstune.telling.progress import say
+else:
+    _ROOMS = {
+        "Register": "letstune.plugins.hookspecs",
+        "whole_number": "letstune.rounds.numbers",
+        "say": "letstune.telling.progress",
+    }
+    __getattr__ = later(globals(), _ROOMS)

@@ -65,7 +65,7 @@ import numpy as np
 
 import letstune
 from letstune import Observation, ParamsLike, Sampler, Space
-from letstune.plugins.hookspecs import Register
+from letstune.plugins import Register
 
 LETSTUNE_API = $api
 
@@ -120,7 +120,7 @@ from pathlib import Path
 import letstune
 from letstune import Store
 from letstune.errors import StoreError
-from letstune.plugins.hookspecs import Register
+from letstune.plugins import Register
 
 LETSTUNE_API = $api
 

@@ -27,20 +27,24 @@ pytest.register_assert_rewrite(
     "letstune.testing.executors", "letstune.testing.samplers", "letstune.testing.stores"
 )
 
-from letstune.testing.executors import ExecutorSuite  # noqa: E402 (after the rewriting)
-from letstune.testing.runs import Job  # noqa: E402
+from letstune.testing.children import CAN_KILL, Child  # noqa: E402 (after the rewriting)
+from letstune.testing.executors import ExecutorSuite  # noqa: E402
+from letstune.testing.runs import Job, facts  # noqa: E402
 from letstune.testing.samplers import SamplerSuite  # noqa: E402
 from letstune.testing.spaces import finite_spaces, spaces  # noqa: E402
 from letstune.testing.stores import StoreSuite  # noqa: E402
 from letstune.testing.verdicts import Verdict, check  # noqa: E402
 
 __all__ = [
+    "CAN_KILL",
+    "Child",
     "ExecutorSuite",
     "Job",
     "SamplerSuite",
     "StoreSuite",
     "Verdict",
     "check",
+    "facts",
     "finite_spaces",
     "spaces",
 ]

@@ -8,14 +8,30 @@ from typing import TYPE_CHECKING
 
 from letstune._public import later
 
-__all__ = ["DirectoryStore", "Trainer"]
+__all__ = [
+    "GONE",
+    "REMEDY",
+    "DirectoryStore",
+    "Keeper",
+    "Stored",
+    "Trainer",
+    "fetch",
+    "identity",
+]
 
+# What journals name, and what is for who writes a store or a sampler.
 if TYPE_CHECKING:
-    from letstune.training.stores import DirectoryStore
+    from letstune.rounds.events import Stored
+    from letstune.training.checkpoints import REMEDY, Keeper, fetch
+    from letstune.training.pickling import identity
+    from letstune.training.stores import GONE, DirectoryStore
     from letstune.training.trainer import Trainer
 else:
     _ROOMS = {
-        "DirectoryStore": "letstune.training.stores",
+        "Stored": "letstune.rounds.events",
+        **dict.fromkeys(["Keeper", "REMEDY", "fetch"], "letstune.training.checkpoints"),
+        "identity": "letstune.training.pickling",
+        **dict.fromkeys(["DirectoryStore", "GONE"], "letstune.training.stores"),
         "Trainer": "letstune.training.trainer",
     }
     __getattr__ = later(globals(), _ROOMS)

@@ -7,9 +7,9 @@ import pickle
 import platform
 import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final
 
 from letstune._version import __version__
 from letstune.errors import PickleError
@@ -20,6 +20,8 @@ from letstune.training.checkpoints import Keeper
 from letstune.training.stores import Store
 from letstune.training.trainer import Trainer, params_class
 from letstune.training.worker import Worker
+
+PACKAGES: Final = "let workers have the same packages."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,19 +74,40 @@ class Job:
                 f"{self.journal}: the run is of letstune {self.versions['letstune']}, but a "
                 f"worker on {platform.node()} has letstune {here['letstune']}. Install the same."
             )
-        trainer = self._load(self.trainer)
+        trainer = self.load_trainer()
         return kind(
             lambda: trainer,
             self._load(self.dataset),
             params_class(trainer),
             self.metric,
             self.seed,
-            self._load(self.store),
+            self.load_store(),
             token,
         )
 
-    def _load(self, kept: Pickle) -> Any:
-        return pickling.load(kept, self.journal, "let workers have the same packages.")
+    def load_trainer(self, help_with: str = PACKAGES) -> Trainer[Any]:
+        """Return a clone of the trainer.
+
+        Args:
+            help_with: what to do when that fails, for the error.
+
+        Raises:
+            PickleError: this process is not what the run needs.
+        """
+        trainer: Trainer[Any] = self._load(self.trainer, help_with)
+        return trainer
+
+    def load_store(self, help_with: str = PACKAGES) -> Store:
+        """Return the store of the run's checkpoints; see `load_trainer`."""
+        store: Store = self._load(self.store, help_with)
+        return store
+
+    def _load(self, kept: Pickle, help_with: str = PACKAGES) -> Any:
+        return pickling.load(kept, self.journal, help_with)
+
+    def without_dataset(self) -> Job:
+        """Return a small job, as good for all but training: the dataset may be large."""
+        return replace(self, dataset=replace(self.dataset, data=b""))
 
     def spool(self) -> IO[bytes]:
         """Return a file with this job, nameless: it is gone with the last process that has it.
@@ -117,10 +140,10 @@ class Job:
         store: Store | None = None
         try:
             for token in tokens:
-                store = store or self._load(self.store)
+                store = store or self.load_store()
                 Keeper(store, token).sweep()
             for uri in uris:
-                store = store or self._load(self.store)
+                store = store or self.load_store()
                 store.delete(uri)
         except Exception as error:  # noqa: BLE001 (whatever a store may raise)
             say(

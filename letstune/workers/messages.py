@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pickle
+import traceback
 from typing import Final, NamedTuple
 
+from letstune.errors import WorkerError
 from letstune.rounds.events import Event, TaskEnded
 
 LARGEST: Final = 2**20
@@ -33,6 +35,19 @@ class Raised(NamedTuple):
 
     error: bytes | None
     text: str
+
+    @staticmethod
+    def of(error: BaseException) -> Raised:
+        """Return an exception as it can be sent, wherever it is caught."""
+        return Raised(pack(error), "".join(traceback.format_exception(error)))
+
+    def exception(self, who: str = "A worker process") -> BaseException:
+        """Return the exception that was sent; a `WorkerError` if it cannot be brought back here.
+
+        Args:
+            who: raised it, for the `WorkerError`.
+        """
+        return unpack(self.error) or WorkerError(f"{who} raised:\n{self.text}")
 
 
 Message = Ready | Began | Happened | Raised

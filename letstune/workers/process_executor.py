@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from multiprocessing.connection import wait
 from typing import Final
 
@@ -45,8 +44,7 @@ class ProcessExecutor(Executor):
     ) -> None:
         self.slots = workers
         self._file = job.spool()
-        # The dataset is in the file, and may be large.
-        self._job = replace(job, dataset=replace(job.dataset, data=b""))
+        self._job = job.without_dataset()
         self._stopped = False
         self._raised: Exception | None = None
         self._ended: list[Delivery] = []

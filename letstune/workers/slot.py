@@ -161,8 +161,8 @@ class Slot:
         match message:
             case Ready():
                 self._ready, self._stillborn = True, 0
-            case Raised(error, text):
-                raise unpack(error) or WorkerError(f"A worker process raised:\n{text}")
+            case Raised():
+                raise message.exception()
             case Began():
                 if not self._overdue:
                     self._set_deadline()

@@ -7,25 +7,15 @@ machine, and the Dask worker's own thread is never held up. It ends with the Das
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
-from multiprocessing.connection import wait
 from typing import IO, Final
 
-from letstune.rounds.events import TaskEnded
-from letstune.workers.executor import Delivery
-from letstune.workers.job import Job
-from letstune.workers.machine import thread_limits
-from letstune.workers.messages import pack
-from letstune.workers.slot import GRACE, Slot
-from letstune_dask.messages import Answer, Broke, Came, Cancel, Command, Item, Start, Stop
+from letstune.workers import Command, Item, Job, Raised, RemoteSlots
 
 LEASE: Final = 60.0
 """After so many seconds without a word from the owner, it is given up, and so is its work."""
@@ -38,8 +28,8 @@ class Bench:
         file: from `Job.spool`; closed along with this.
         token: names its workers; no other bench, of any run, has the same.
         slots: how many tasks it trains at a time.
-        epoch_timeout: see `letstune.workers.slot.Slot`.
-        trial_timeout: see `letstune.workers.slot.Slot`.
+        epoch_timeout: see `letstune.workers.RemoteSlots`.
+        trial_timeout: see `letstune.workers.RemoteSlots`.
 
     Attributes:
         occupied: whether Dask has given it a thread and the resources.
@@ -55,15 +45,12 @@ class Bench:
     ) -> None:
         self.occupied = False
         self._file = file
-        limits = thread_limits(slots, os.environ)
-        self._slots = [
-            Slot(
-                *(file, f"{token}-w{number}", limits),
-                epoch_timeout=epoch_timeout,
-                trial_timeout=trial_timeout,
-            )
-            for number in range(slots)
-        ]
+        self._slots = RemoteSlots(
+            file,
+            [f"{token}-w{number}" for number in range(slots)],
+            epoch_timeout=epoch_timeout,
+            trial_timeout=trial_timeout,
+        )
         self._lock = threading.Lock()
         self._commands: deque[Command] = deque()
         self._obeyed = 0
@@ -129,32 +116,14 @@ class Bench:
         try:
             while not (self._closing or time.monotonic() > self._word + LEASE):
                 self._obey()
-                self._wait()
+                self._say(self._slots.poll(self._word + LEASE - time.monotonic(), self._bell))
+                with suppress(BlockingIOError):
+                    while self._bell.recv(100):
+                        pass
         except Exception as error:  # noqa: BLE001 (it is the owner's to judge)
-            self._say([Broke(pack(error), traceback.format_exc())])
+            self._say([Raised.of(error)])
         finally:
             self._tidy_up()
-
-    def _wait(self) -> None:
-        places = [(waitable, slot) for slot in self._slots for waitable in slot.waitables]
-        soonest = min(self._word + LEASE, *(slot.deadline for slot in self._slots))
-        left = max(0.0, soonest - time.monotonic())
-        heard = wait([self._bell, *(waitable for waitable, _ in places)], left)
-        if self._bell in heard:
-            with suppress(BlockingIOError):
-                while self._bell.recv(100):
-                    pass
-        moment = time.monotonic()
-        news = [slot for waitable, slot in places if waitable in heard]
-        news += [slot for slot in self._slots if slot.deadline <= moment]
-        for slot in dict.fromkeys(news):
-            try:
-                self._deliver(slot.poll())
-            except Exception as error:  # noqa: BLE001 (the others may still have something to tell)
-                self._say([Broke(pack(error), traceback.format_exc())])
-
-    def _deliver(self, deliveries: Sequence[Delivery]) -> None:
-        self._say([Came(d.trial, d.attempt, d.events, pack(d.error)) for d in deliveries])
 
     def _say(self, items: Sequence[Item]) -> None:
         with self._lock:
@@ -169,42 +138,13 @@ class Bench:
                 if not self._commands:
                     return
                 command = self._commands.popleft()
-            match command:
-                case Start(task):
-                    idle = [slot for slot in self._slots if slot.task is None]
-                    next((slot for slot in idle if slot.warm), idle[0]).start(task)
-                case Answer(attempt, go_on):
-                    for slot in self._of(attempt):
-                        slot.answer(go_on)
-                case Cancel(attempt):
-                    for slot in self._of(attempt):
-                        slot.cancel()
-                case Stop():
-                    self._end_what_is_cold()
-
-    def _of(self, attempt: str) -> list[Slot]:
-        return [s for s in self._slots if s.task is not None and s.task.attempt == attempt]
-
-    def _end_what_is_cold(self) -> None:
-        for slot in self._slots:
-            if slot.task is not None and not slot.warm:  # loading a dataset may take long
-                trial, attempt = slot.task.trial, slot.task.attempt
-                slot.cancel()
-                self._say([Came(trial, attempt, [TaskEnded(trial)], None)])
+            self._say(self._slots.obey(command))
 
     def _tidy_up(self) -> None:
-        until = time.monotonic() + GRACE
-        for slot in self._slots:
-            slot.hang_up()
-        for slot in self._slots:  # all at a time: if one cannot be killed, others may be like it
-            slot.end(max(0.0, until - time.monotonic()))
-        for slot in self._slots:
-            slot.close(0.0)
+        self._slots.close()
         self._bell.close()
         self._ring.close()
-        killed = [token for slot in self._slots for token in slot.killed]
-        dropped = [uri for slot in self._slots for uri in slot.dropped]
+        killed, dropped = self._slots.killed, self._slots.dropped
         with self._file as file:
             if killed or dropped:
-                job = Job.read(file.fileno())
-                replace(job, dataset=replace(job.dataset, data=b"")).sweep(killed, dropped)
+                Job.read(file.fileno()).without_dataset().sweep(killed, dropped)

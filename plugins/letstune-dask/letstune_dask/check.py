@@ -8,64 +8,17 @@ from __future__ import annotations
 
 import os
 import pickle
-import secrets
 import subprocess
 import sys
 import tempfile
-import traceback
-from pathlib import Path
 from typing import IO, Any
 
 from letstune.errors import WorkerError
-from letstune.rounds.events import Stored
-from letstune.training import pickling
-from letstune.training.checkpoints import Checkpoint, Keeper, fetch
-from letstune.training.stores import Store
-from letstune.workers.job import Job
-from letstune.workers.messages import pack, unpack
+from letstune.training import Stored
+from letstune.workers import Job, Raised, put_probe, read_probe
 
 PATIENCE = 300.0
 """How long importing the trainer's modules and reaching the store may take, in seconds."""
-
-
-def put_probe(store: Store, token: str) -> Stored:
-    """Put a probe into a store, and return where it is.
-
-    Raises:
-        CheckpointError: the store cannot take it.
-    """
-
-    def fill(checkpoint: Checkpoint) -> None:
-        (checkpoint.path / "probe").write_bytes(secrets.token_bytes(32))
-
-    keeper = Keeper(store, token)
-    try:
-        stored = keeper.save(f"probe-{token}", fill)
-    finally:
-        keeper.close()
-    if stored is None:
-        raise WorkerError("the probe, a file of 32 bytes, was not kept")
-    return stored
-
-
-def read_probe(store: Store, stored: Stored) -> None:
-    """Read a probe from a store, and verify it.
-
-    Raises:
-        CheckpointError: it is not there, or is another one.
-    """
-    with tempfile.TemporaryDirectory(prefix="letstune-") as folder:
-        fetch(store, stored, Path(folder), "the probe")
-
-
-def store_of(job: Job) -> Store:
-    """Return the store of a job.
-
-    Raises:
-        PickleError: it cannot be brought back here.
-    """
-    store: Store = pickling.load(job.store, job.journal, "let workers have the same packages.")
-    return store
 
 
 def check(job: IO[bytes], token: str, probe: Stored) -> Stored:
@@ -104,23 +57,22 @@ def check(job: IO[bytes], token: str, probe: Stored) -> Stored:
     if not data:
         shown = process.stderr.decode(errors="replace").strip()[-2000:]
         raise WorkerError(f"a new process there ended with code {process.returncode}: {shown}")
-    result: Stored | tuple[bytes | None, str] = pickle.loads(data)
-    if isinstance(result, Stored):
-        return result
-    error, text = result
-    raise unpack(error) or WorkerError(text)
+    result: Stored | Raised = pickle.loads(data)
+    if isinstance(result, Raised):
+        raise result.exception("A new process there")
+    return result
 
 
 def main(job_file: int, told: int, token: str, probe: tuple[Any, ...]) -> None:
     """Check in this process, and write what came of it into a file; see `check`."""
-    result: Stored | tuple[bytes | None, str]
+    result: Stored | Raised
     try:
         job = Job.read(job_file)
         job.worker(token)
-        store = store_of(job)
+        store = job.load_store()
         read_probe(store, Stored(*probe))
         result = put_probe(store, token)
     except Exception as error:  # noqa: BLE001 (it is the owner's to judge)
-        result = (pack(error), traceback.format_exc())
+        result = Raised.of(error)
     with os.fdopen(told, "wb", closefd=False) as file:
         pickle.dump(result, file)

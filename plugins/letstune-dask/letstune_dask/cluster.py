@@ -19,14 +19,19 @@ from typing import IO, Any, Final, NamedTuple, TypeVar
 
 from distributed import Actor, Client, Future, wait
 
+from letstune import Store
 from letstune.errors import CheckpointError, LetstuneError, PickleError, WorkerError
-from letstune.rounds.events import EpochFinished
-from letstune.training.stores import Store
-from letstune.workers.job import Job
-from letstune.workers.slot import GRACE
+from letstune.workers import (
+    GRACE,
+    Came,
+    Command,
+    EpochFinished,
+    Item,
+    Job,
+    put_probe,
+    read_probe,
+)
 from letstune_dask.bench import LEASE
-from letstune_dask.check import put_probe, read_probe, store_of
-from letstune_dask.messages import Came, Command, Item
 from letstune_dask.site import Site, occupy
 
 LOOK: Final = 1.0
@@ -431,7 +436,7 @@ class Cluster:
 
     def _get_store(self) -> Store:
         # Of its own: the runner uses the other one in another thread.
-        self._store = self._store or store_of(self._job)
+        self._store = self._store or self._job.load_store()
         return self._store
 
     def _put(self, token: str) -> Any:

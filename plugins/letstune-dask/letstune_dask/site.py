@@ -18,11 +18,10 @@ from typing import Final
 from distributed import Status, get_worker
 
 from letstune.errors import WorkerError
-from letstune.rounds.events import Stored
-from letstune.workers.slot import GRACE
+from letstune.training import Stored
+from letstune.workers import GRACE, Command
 from letstune_dask.bench import Bench
 from letstune_dask.check import check
-from letstune_dask.messages import Command
 
 LOOK: Final = 1.0
 """How often it looks whether the Dask worker is going to close, in seconds."""
@@ -57,8 +56,8 @@ class Site:
     Args:
         token: names the run's executor.
         slots: how many tasks it trains at a time.
-        epoch_timeout: see `letstune.workers.slot.Slot`.
-        trial_timeout: see `letstune.workers.slot.Slot`.
+        epoch_timeout: see `letstune.workers.RemoteSlots`.
+        trial_timeout: see `letstune.workers.RemoteSlots`.
     """
 
     def __init__(

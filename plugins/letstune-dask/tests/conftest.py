@@ -16,10 +16,11 @@ import psutil
 import pytest
 from distributed import Client
 
-from letstune.workers.worker_process import MARK
-
 TESTS = Path(__file__).parent
 PATIENCE = 90.0
+
+MARK = "LETSTUNE_WORKER"
+"""The variable that all training processes have."""
 
 # Inherited by all that these tests start, and by what that starts
 SESSION = "LETSTUNE_DASK_TESTS"

@@ -12,13 +12,21 @@ from typing import Any
 import pytest
 from conftest import wait_until
 from letstune_dask.bench import Bench
-from letstune_dask.executor import SPARED, of_loss
-from letstune_dask.messages import Answer, Came, Cancel, Item, Start, Stop
 from trainers import Point, Walk
 
-from letstune.rounds.events import EpochFinished, Task, TaskEnded, WorkerDied
-from letstune.training.stores import DirectoryStore
-from letstune.workers.job import Job
+from letstune.training import DirectoryStore
+from letstune.workers import (
+    Answer,
+    Came,
+    Cancel,
+    EpochFinished,
+    Item,
+    Job,
+    Start,
+    Stop,
+    Task,
+    TaskEnded,
+)
 
 
 @pytest.fixture
@@ -111,12 +119,3 @@ def test_what_cannot_be_swept_keeps_nobody_from_closing(tmp_path: Path, capfd: A
     made.join(60)
     assert made.closed  # its thread has raised nothing: that would be a warning
     assert "the store is gone" in capfd.readouterr().err
-
-
-def test_a_loss_counts_only_if_it_happens_again_and_again() -> None:
-    for losses in range(1, SPARED + 1):
-        assert of_loss(3, 5, "a", losses, "tcp://x:1") == [TaskEnded(3)]
-    died, over = of_loss(3, 5, "a", SPARED + 1, "tcp://x:1")
-    assert isinstance(died, WorkerDied)
-    assert died[:4] == (3, 5, "a", -9)
-    assert over == TaskEnded(3)

@@ -11,9 +11,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from letstune import EpochTrainer, Params, rand
-from letstune.training.checkpoints import Checkpoint
-from letstune.training.stores import DirectoryStore
+from letstune import Checkpoint, EpochTrainer, Params, rand
+from letstune.training import DirectoryStore
 
 QUERIES = {
     "trials": "SELECT trial, params, sampler FROM trials",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 import letstune
-from letstune.plugins.hookspecs import Register
+from letstune.plugins import Register
 
 from letstune_fsspec.store import FsspecStore
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from letstune.errors import StoreError
-from letstune.training.stores import GONE
+from letstune.training import GONE
 
 from letstune_fsspec.options import BUCKETS, FOLDERS, scheme_of, where_secrets_go
 

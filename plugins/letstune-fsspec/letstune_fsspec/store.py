@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from letstune import Store
 from letstune.errors import CheckpointError, LetstuneError, PlanError, StoreError
-from letstune.telling.progress import say
-from letstune.training.checkpoints import REMEDY
-from letstune.training.stores import Store
+from letstune.plugins import say
+from letstune.training import REMEDY
 
 from letstune_fsspec.cache import Cache
 from letstune_fsspec.manifest import File, Manifest, Part, Piece, survey

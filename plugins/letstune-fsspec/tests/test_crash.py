@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 from facts import facts, recorded_epochs
 from folders import contents, empty, fill, noise
-from letstune.rounds.events import Stored
-from letstune.training.checkpoints import fetch
+from letstune.training import Stored, fetch
 from proxy import CUT, CUT_LATE, Proxy, Request
 
 from letstune_fsspec import FsspecStore

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from letstune import Store
 from letstune.testing import StoreSuite
-from letstune.training.stores import Store
 
 from letstune_fsspec import FsspecStore
 

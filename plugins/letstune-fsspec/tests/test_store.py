@@ -13,10 +13,9 @@ import cloudpickle
 import letstune
 import pytest
 from folders import FOLDERS, contents, empty, fill, noise
+from letstune import Checkpoint, Store
 from letstune.errors import CheckpointError
-from letstune.rounds.events import Stored
-from letstune.training.checkpoints import Checkpoint, Keeper, fetch
-from letstune.training.stores import Store
+from letstune.training import Keeper, Stored, fetch
 from proxy import Proxy
 
 from letstune_fsspec import FsspecStore

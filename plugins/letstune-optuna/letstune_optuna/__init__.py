@@ -6,7 +6,7 @@
 """
 
 from letstune import Sampler, hookimpl
-from letstune.plugins.hookspecs import Register
+from letstune.plugins import Register
 
 from letstune_optuna.export import export
 from letstune_optuna.samplers import (

@@ -24,10 +24,9 @@ from itertools import accumulate, pairwise
 from statistics import NormalDist
 from typing import Any, Final
 
-from letstune import Space
+from letstune import ParamsLike, Space
 from letstune.errors import PlanError
-from letstune.space.distributions import Bools, Constant, Distribution, Ints, Normal, OneOf, Uniform
-from letstune.space.recorded_params import ParamsLike
+from letstune.rand import Bools, Constant, Distribution, Ints, Normal, OneOf, Uniform
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,

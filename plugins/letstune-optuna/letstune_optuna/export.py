@@ -16,7 +16,7 @@ from typing import Any
 
 from letstune import Space, TuningResults
 from letstune.errors import PlanError, SpaceError
-from letstune.space.distributions import Bools, Constant, Distribution, Ints, Normal, OneOf, Uniform
+from letstune.rand import Bools, Constant, Distribution, Ints, Normal, OneOf, Uniform
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,

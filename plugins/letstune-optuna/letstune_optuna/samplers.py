@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from letstune import Observation, Sampler, Space
 from letstune.errors import MissingPackageError, PlanError
-from letstune.rounds.seeding import Purpose, generator, run_seed
+from letstune.samplers import Purpose, generator, run_seed
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import (
     BaseSampler,

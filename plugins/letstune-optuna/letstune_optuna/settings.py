@@ -8,7 +8,7 @@ from types import FunctionType
 from typing import Any, Final
 
 import numpy as np
-from letstune.training.pickling import identity
+from letstune.training import identity
 from optuna.samplers import BaseSampler, QMCSampler
 
 from letstune_optuna.replay import CACHES

@@ -12,9 +12,8 @@ import letstune
 import optuna
 import own
 import pytest
-from letstune import Rounds
-from letstune.journal import journal
-from letstune.testing.children import Child
+from letstune import Observer, Rounds
+from letstune.testing import Child
 from trainers import Climb, Hill
 
 from letstune_optuna import CMAES, GP, NSGAII, QMC, TPE, OptunaSampler
@@ -49,12 +48,13 @@ NAMES = [
 ]
 
 
-def simple(path: Path, sampler: OptunaSampler) -> None:
-    tune(Hill(), 25, path, sampler)
+def simple(path: Path, sampler: OptunaSampler, **options: Any) -> None:
+    tune(Hill(), 25, path, sampler, **options)
 
 
-def cohorts(path: Path, sampler: OptunaSampler) -> None:
-    tune(Climb(), 26, path, sampler, rounds=Rounds([1, 1, 2], cohort=[8, 4, 2], keep=0.5), lag=1)
+def cohorts(path: Path, sampler: OptunaSampler, **options: Any) -> None:
+    rounds = Rounds([1, 1, 2], cohort=[8, 4, 2], keep=0.5)
+    tune(Climb(), 26, path, sampler, rounds=rounds, lag=1, **options)
 
 
 def tune(trainer: Any, n_trials: int, path: Path, sampler: OptunaSampler, **options: Any) -> None:
@@ -63,27 +63,30 @@ def tune(trainer: Any, n_trials: int, path: Path, sampler: OptunaSampler, **opti
     )
 
 
-Plan = Callable[[Path, OptunaSampler], None]
+Plan = Callable[..., None]
+
+
+class Killer(Observer):
+    """Kills its own process when an epoch or a failure is the n-th that is recorded."""
+
+    def __init__(self, until: int) -> None:
+        self.left = until
+
+    def epoch_recorded(self, epoch: object) -> None:
+        self.left -= 1
+        if self.left == 0:
+            os._exit(9)
+
+    trial_failed = epoch_recorded
 
 
 def dying(plan: Plan, path: Path, sampler: OptunaSampler, until: int) -> None:
-    """Run a plan, and die at its n-th event."""
-    left = until
-    append = journal.Journal.append
-
-    def append_or_die(self: Any, events: Any) -> Any:
-        nonlocal left
-        left -= 1
-        if left == 0:
-            os._exit(9)
-        return append(self, events)
-
-    journal.Journal.append = append_or_die  # type: ignore[method-assign]
-    plan(path, sampler)
+    """Run a plan, and die after its n-th epoch."""
+    plan(path, sampler, observers=[Killer(until)])
 
 
 def in_fork(plan: Plan, path: Path, sampler: OptunaSampler, until: int) -> bool:
-    """Run a plan in a process that dies at its n-th event; tell whether it got to its end."""
+    """Run a plan in a process that dies after its n-th epoch; tell whether it got to its end."""
     child = os.fork()
     if child == 0:
         code = 1

@@ -1,4 +1,3 @@
-import copy
 import logging
 import pickle
 import sys
@@ -15,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from letstune import Observation, Params, Sampler, Space, rand
 from letstune.errors import MissingPackageError, PlanError, SpaceError
-from letstune.rounds.seeding import Purpose, generator
-from letstune.testing.children import Child
+from letstune.samplers import Purpose, generator
+from letstune.testing import Child
 from spaces import observations, spaces, walks
+from trainers import recorded
 
 from letstune_optuna import CMAES, GP, NSGAII, QMC, TPE, OptunaSampler
 from letstune_optuna.samplers import factory
@@ -266,17 +266,12 @@ def test_a_sampler_is_copied() -> None:
 
 
 def test_what_a_plan_says_does_not_change_by_use() -> None:
-    from letstune.runs.arguments import choose_sampler
-
-    def described(sampler: Any) -> Any:
-        return choose_sampler(sampler)[1]
-
     sampler = TPE(n_startup_trials=3)
-    before = copy.deepcopy(described(sampler))
+    before = recorded(sampler)
     optimize(sampler, Plane.space(), plane, 5)
-    assert described(sampler) == before == described(TPE(n_startup_trials=3))
-    assert described(TPE(n_startup_trials=4)) != before
-    assert described(QMC(seed=1)) != described(QMC(seed=2))
+    assert recorded(sampler) == before == recorded(TPE(n_startup_trials=3))
+    assert recorded(TPE(n_startup_trials=4)) != before
+    assert recorded(QMC(seed=1)) != recorded(QMC(seed=2))
 
 
 def test_says_nothing_and_leaves_everything_as_it_was(

@@ -11,7 +11,7 @@ from pathlib import Path
 import letstune
 import pytest
 from letstune import Rounds
-from letstune.testing.children import CAN_KILL, Child
+from letstune.testing import CAN_KILL, Child
 from test_resume import SAMPLERS, facts
 from trainers import Climb
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import math
+import sqlite3
+from contextlib import closing, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from letstune import EpochTrainer, Params, SimpleTrainer, StopTraining, rand
+import letstune
+from letstune import EpochTrainer, Params, Sampler, SimpleTrainer, StopTraining, rand
 
 
 class Linear(Params):
@@ -58,3 +63,14 @@ class Climb(EpochTrainer[Model]):
         if self.model["x"] > 3:
             raise StopTraining({"height": height, "loss": 1.0})
         return {"height": height, "loss": -height}
+
+
+def recorded(sampler: Sampler) -> str:
+    """Return what a journal says of the sampler of its run."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "run.db")
+        with suppress(Exception):  # if it cannot propose: the plan is written before that
+            letstune.tune(Hill(), 1, sampler=sampler, journal=path, progress=False)
+        with closing(sqlite3.connect(path)) as db:
+            ((found,),) = db.execute("SELECT value FROM plan WHERE fact = 'sampler'")
+        return str(found)

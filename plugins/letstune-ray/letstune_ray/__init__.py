@@ -3,7 +3,7 @@
 from typing import Final
 
 from letstune import Executor, hookimpl
-from letstune.plugins.hookspecs import Register
+from letstune.plugins import Register
 from letstune_ray.executor import RayExecutor
 
 __all__ = ["RayExecutor"]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from letstune.errors import MissingPackageError, PlanError, WorkerError
-from letstune.workers.machine import usable_cores
+from letstune.workers import usable_cores
 
 
 def import_ray() -> Any:

@@ -2,41 +2,35 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any, Final
 
-from letstune.errors import CheckpointError, Interrupted, PlanError, WorkerError
-from letstune.rounds.events import Event, Stored, Task, TaskEnded
-from letstune.rounds.numbers import whole_number
-from letstune.telling.progress import say
-from letstune.training import pickling
-from letstune.training.checkpoints import Keeper
-from letstune.training.stores import Store
-from letstune.workers.executor import Delivery, Executor
-from letstune.workers.job import Job
-from letstune.workers.machine import usable_cores
-from letstune.workers.messages import Raised, unpack
-from letstune.workers.slot import GRACE, STILLBORN
+from letstune.errors import CheckpointError, PlanError, WorkerError
+from letstune.plugins import whole_number
+from letstune.training import Stored
+from letstune.workers import GRACE, Command, Job, Raised, Remote, put_probe, usable_cores
 from letstune_ray.cluster import connect, import_ray, needs, room
-from letstune_ray.place import Place, loss
-from letstune_ray.seat import News, Seat, put_probe, versions
-
-TICK: Final = 1.0
-"""How long `RayExecutor.deliveries` waits at most, in seconds."""
+from letstune_ray.place import Place
+from letstune_ray.seat import News, Seat, versions
 
 FETCHING: Final = 30.0
 """How long an answer that is there may take on its way, in seconds."""
+
+LOOK: Final = 1.0
+"""How long the start waits for actors before it looks at the clock, in seconds."""
+
+STILLBORN: Final = 3
+"""So many actors may end before they could train, one after another."""
 
 SETTLING: Final = 10.0
 """How long the start waits for the last actor, in seconds; those that come later join in."""
 
 
-class RayExecutor(Executor):
+class RayExecutor(Remote[Place]):
     """Trains in the actors of a Ray cluster, one task in each at a time.
 
     Args:
@@ -60,6 +54,8 @@ class RayExecutor(Executor):
         LetstuneError: a node is not what the run needs.
     """
 
+    spared = math.inf  # Ray says when it was the trial: when memory was short
+
     def __init__(
         self,
         address: Any,
@@ -77,23 +73,16 @@ class RayExecutor(Executor):
         _check_options({"patience": patience})
         self._needs = _needs_of(workers, num_cpus, num_gpus, resources)
         self._ray = import_ray()
+        super().__init__(job)
         self._token = token
-        self._raised: BaseException | None = None
-        self._ended: list[Delivery] = []
         self._places: list[Place] = []
-        self._swept: list[str] = []
-        self._dropped: list[str] = []
-        self._stopped = False
-        self._store: Store = pickling.load(job.store, job.journal, "mend the store.")
-        self._keeper = Keeper(self._store, f"probe-{token}")
+        self._store = job.load_store("mend the store.")
         self._opened = False
-        # The dataset is in the cluster, and may be large.
-        self._job = replace(job, dataset=replace(job.dataset, data=b""))
         self._probe: Stored | None = None
         try:
-            self._probe = put_probe(self._keeper, f"probe-{token}")
+            self._probe = put_probe(self._store, token)
         except CheckpointError as error:  # as any worker's would, it ends the run when that begins
-            self._raised = error
+            self.fail(error)
             return
         try:
             self._opened = connect(address)
@@ -121,13 +110,13 @@ class RayExecutor(Executor):
         for place in self._places:
             self._occupy(place)
         until, last = time.monotonic() + patience, time.monotonic() + SETTLING
-        while self._raised is None and not all(place.here for place in self._places):
-            self._listen(TICK)
+        while self.error is None and not all(place.here for place in self._places):
+            self.listen(LOOK)
             moment = time.monotonic()
             if moment >= (last if any(place.here for place in self._places) else until):
                 break
-        if self._raised is not None:
-            raise self._raised
+        if self.error is not None:
+            raise self.error
         if not any(place.here for place in self._places):
             raise WorkerError(
                 f"The Ray cluster has no room for an actor that takes {self._needs}: it has "
@@ -159,48 +148,32 @@ class RayExecutor(Executor):
             if opened:
                 import_ray().shutdown()
 
-    @property
-    def slots(self) -> int:  # type: ignore[override]
-        """How many actors are there; at least 1, since a run waits for one that is to come."""
-        return max(1, sum(place.here is not None for place in self._places))
+    def name(self, place: Place) -> str:
+        """Return what the actor at a place is called; see `Remote.name`."""
+        return f"node {place.here.node}" if place.here else "a node of the Ray cluster"
 
-    def start(self, task: Task) -> None:
-        """Have a task trained; see `Executor.start`."""
-        idle = [place for place in self._places if place.task is None]
-        idle.sort(key=lambda place: (place.here is None, not place.used))
-        if self._raised is None:
-            with self._reaching():
-                idle[0].start(task)
+    def send(self, place: Place, command: Command) -> None:
+        """Send a command; see `Remote.send`."""
+        with self._reaching():
+            place.tell(command)
 
-    def deliveries(self) -> list[Delivery]:
-        """Wait for news; see `Executor.deliveries`."""
-        until = time.monotonic() + TICK
-        while self._raised is None:
-            found, self._ended = self._ended, []
-            left = 0.0 if found else max(0.0, until - time.monotonic())
-            found += self._listen(left)
-            if found or time.monotonic() >= until:
-                return found
-        raise self._raised
-
-    def _listen(self, seconds: float) -> list[Delivery]:
-        """Wait that long for news, and return all that there are."""
-        found = []
+    def listen(self, seconds: float) -> None:
+        """Wait for answers of actors; see `Remote.listen`."""
         with self._reaching():
             for place in self._places:
-                place.listen()
+                if self.tasks(place):  # else, there can be no news
+                    place.listen()
             asked = {place.asked: place for place in self._places if place.asked is not None}
             if not asked:
                 time.sleep(seconds)
-                return []
+                return
             ready, others = self._ray.wait(list(asked), timeout=seconds, fetch_local=False)
             if ready and others:  # what came with it
                 ready += self._ray.wait(others, num_returns=len(others), timeout=0)[0]
             for answer in ready:
-                found += self._hear(asked[answer], answer)
-        return found
+                self._hear(asked[answer], answer)
 
-    def _hear(self, place: Place, answer: Any) -> list[Delivery]:
+    def _hear(self, place: Place, answer: Any) -> None:
         errors = self._ray.exceptions
         # Of the last two: the actor may be there yet, but what it said was on a node that is not.
         lost = (
@@ -211,49 +184,42 @@ class RayExecutor(Executor):
         try:
             said = self._ray.get(answer, timeout=FETCHING)
         except lost as error:
-            return self._lose(place, error)
+            self._lose(place, error)
+            return
         if isinstance(said, Raised):
-            self._fail(said)
-            return []
-        if not isinstance(said, News):
+            self.fail(said.exception("A node of the Ray cluster"))
+        elif isinstance(said, News):
+            place.killed = said.killed
+            self.heard(place, said.items)
+        else:
             place.here, place.stillborn = said, 0
-            return []
-        if said.raised is not None:
-            self._fail(said.raised)
-        return place.hear(said)
+            self.joined(place)
 
-    def _fail(self, raised: Raised) -> None:
-        """Have what must end the run raised, after what came with it."""
-        error = unpack(raised.error)
-        self._raised = error or WorkerError(f"A node of the Ray cluster raised:\n{raised.text}")
-
-    def _lose(self, place: Place, error: Exception) -> list[Delivery]:
-        """Tell the end of a task whose actor is gone, and make another actor."""
+    def _lose(self, place: Place, error: Exception) -> None:
+        """Let an actor go that is gone, and make another one."""
         if place.here is None:
             place.stillborn += 1
             if place.stillborn >= STILLBORN:
-                self._raised = WorkerError(
-                    f"{STILLBORN} actors in a row ended before they could train. letstune-ray must "
-                    f"be installed on all nodes. Nothing is lost: resume when that is mended. Ray "
-                    f"says:\n{error}"
+                self.fail(
+                    WorkerError(
+                        f"{STILLBORN} actors in a row ended before they could train. letstune-ray "
+                        "must be installed on all nodes. Nothing is lost: resume when that is "
+                        f"mended. Ray says:\n{error}"
+                    )
                 )
-                return []
-        self._swept += place.lost_tokens(self._token)
-        deliveries: list[Delivery] = []
-        if (task := place.task) is not None:
-            events: list[Event | TaskEnded] = [TaskEnded(task.trial)]
-            if isinstance(error, self._ray.exceptions.OutOfMemoryError):
-                at = datetime.now(UTC).isoformat()
-                events.insert(0, loss(task, place.epoch, str(error), at))
-            deliveries = [Delivery(task.trial, task.attempt, events)]
+                return
+        self.leave_behind(place.lost_tokens(self._token))
+        # That is the trial's doing as much as the machine's: it counts like any other death, or a
+        # trial that takes too much would be tried for ever.
+        short = isinstance(error, self._ray.exceptions.OutOfMemoryError)
+        self.left(place, blame=str(error) if short else "")
         # It may be Ray's mistake, as when the network is cut: two must not train one task.
         self._ray.kill(place.actor)
         self._occupy(place)
-        return deliveries
 
     def _occupy(self, place: Place) -> None:
         """Have an actor made, which comes when there is room for it."""
-        place.occupy(self._make, self._token, *self._given, stopped=self._stopped)
+        place.occupy(self._make, self._token, *self._given)
 
     @contextmanager
     def _reaching(self) -> Iterator[None]:
@@ -262,50 +228,25 @@ class RayExecutor(Executor):
         try:
             yield
         except (ConnectionError, errors.LocalRayletDiedError, errors.RaySystemError) as error:
-            say(f"letstune: the Ray cluster is lost: {error}")
-            raise Interrupted(str(self._job.journal)) from error
+            self.interrupt(f"the Ray cluster is lost: {error}")
 
-    def recorded(self) -> None:
-        """Let workers go on, or not; see `Executor.recorded`."""
-        with self._reaching():
-            for place in self._places:
-                place.answer()
-
-    def cancel(self, trial: int) -> None:
-        """Give a task up, and its worker; see `Executor.cancel`."""
-        with self._reaching():
-            for place in self._places:
-                if place.task is not None and place.task.trial == trial:
-                    place.cancel()
-
-    def stop(self) -> None:
-        """Begin no further epoch; see `Executor.stop`."""
-        self._stopped = True
-        with self._reaching():
-            for place in self._places:
-                if place.here is not None:
-                    place.tell("stop")
-                elif (task := place.task) is not None:  # nobody knows when its actor comes
-                    self._ended.append(Delivery(task.trial, task.attempt, [TaskEnded(task.trial)]))
-                    place.cancel()
+    def end(self) -> None:
+        """End all actors; see `Remote.end`."""
+        # A cluster that is lost may have taken the store along. Of whatever class their errors
+        # are, the run has one of its own.
+        with suppress(Exception):
+            if self._ray.is_initialized():
+                self._close_places()
+        for place in self._places:
+            self.leave_behind(place.killed, place.dropped)
+        with suppress(Exception):
+            if self._probe is not None:
+                self._store.delete(self._probe.uri)
 
     def close(self) -> None:
-        """End all actors; see `Executor.close`."""
+        """End all actors, and the cluster if it was begun here; see `Executor.close`."""
         try:
-            # A cluster that is lost may have taken the store along. Of whatever class their
-            # errors are, the run has one of its own.
-            with suppress(Exception):
-                if self._ray.is_initialized():
-                    self._close_places()
-            for place in self._places:
-                self._swept += place.killed
-                self._dropped += place.dropped
-            self._job.sweep(self._swept, self._dropped)
-            with suppress(Exception):
-                self._keeper.close()
-            with suppress(Exception):
-                if self._probe is not None:
-                    self._store.delete(self._probe.uri)
+            super().close()
         finally:
             if self._opened:
                 self._ray.shutdown()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from letstune import EpochTrainer, Params, rand
-from letstune.rounds.events import Event, Task, TaskEnded
+from letstune.workers import Event, Task, TaskEnded
 
 
 class Point(Params):

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from letstune.training.stores import DirectoryStore, Store
-from letstune.workers.job import Job
+from letstune import Store
+from letstune.training import DirectoryStore
+from letstune.workers import Job
 
 # Journals sync after every epoch: in memory, that takes no time.
 if os.access("/dev/shm", os.W_OK):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,17 +10,34 @@ import pytest
 from climbers import Climb, Raises, Slow, task
 from letstune_ray import seat as module
 from letstune_ray.cluster import needs
-from letstune_ray.place import loss
-from letstune_ray.seat import Here, Seat, put_probe, versions
+from letstune_ray.seat import Here, Seat, versions
 
+from letstune import Store
 from letstune.errors import CheckpointError, PickleError
-from letstune.rounds.events import EpochFinished, TaskEnded, TrialFailed, WorkerDied
-from letstune.training.checkpoints import Keeper
-from letstune.training.stores import Store
-from letstune.workers.job import Job
-from letstune.workers.messages import Raised, unpack
+from letstune.workers import (
+    Answer,
+    Cancel,
+    Delivery,
+    EpochFinished,
+    Job,
+    Raised,
+    Start,
+    Stop,
+    TaskEnded,
+    TrialFailed,
+    put_probe,
+)
 
 CheckedSeat = Callable[..., tuple[Seat, Any]]
+
+
+def polled(seat: Seat, seconds: float) -> list[Delivery]:
+    """Return what comes of a seat's task, which raises nothing."""
+    found = []
+    for item in seat.poll(seconds).items:
+        assert not isinstance(item, Raised)
+        found.append(item.delivery())
+    return found
 
 
 @pytest.fixture
@@ -31,7 +47,6 @@ def checked(
     """Return what makes a seat, and returns it with what its check said."""
     monkeypatch.setattr(module, "_node", lambda: "n0")
     seats: list[Seat] = []
-    keeper = Keeper(store, "probe")
 
     def make(trainer: Any = Climb, **other: Any) -> tuple[Seat, Any]:
         seats.append(Seat())
@@ -39,7 +54,7 @@ def checked(
             "token": f"token-{len(seats)}",
             "versions": versions(),
             "job": pickle.dumps(make_job(trainer())),
-            "probe": put_probe(keeper, f"probe-{len(seats)}"),
+            "probe": put_probe(store, f"{len(seats)}"),
             "cores": 1,
             "limits": {},
         }
@@ -48,22 +63,20 @@ def checked(
     yield make
     for seat in seats:
         seat.close()
-    keeper.close()
 
 
 def test_a_task_is_trained_epoch_by_epoch(checked: CheckedSeat) -> None:
     seat, here = checked()
     assert isinstance(here, Here)
-    seat.tell(0, "start", task(7, limit=2))
+    seat.tell(0, Start(task(7, limit=2)))
     told = []
     for number in (1, 2):
-        news = seat.poll(60)
-        told += news.deliveries
-        assert (news.raised, news.errors) == (None, [None])
+        told += polled(seat, 60)
         # Until it is told that the epoch is recorded, it does not go on.
-        assert seat.poll(0.2).deliveries == []
-        seat.tell(number, "answer")
-    told += seat.poll(60).deliveries
+        assert polled(seat, 0.2) == []
+        seat.tell(number, Answer("a7", True))
+    told += polled(seat, 60)
+    assert {delivery.error for delivery in told} == {None}
     assert {(d.trial, d.attempt) for d in told} == {(7, "a7")}
     events = [event for delivery in told for event in delivery.events]
     assert [type(event) for event in events] == [EpochFinished, EpochFinished, TaskEnded]
@@ -71,48 +84,47 @@ def test_a_task_is_trained_epoch_by_epoch(checked: CheckedSeat) -> None:
 
 def test_words_are_heard_in_the_order_of_their_numbers(checked: CheckedSeat) -> None:
     seat, _ = checked(Slow)
-    seat.tell(2, "start", task(2))
-    seat.tell(1, "cancel")
-    assert seat.poll(0.2).deliveries == []
-    seat.tell(0, "start", task(1))
-    assert {delivery.trial for delivery in seat.poll(60).deliveries} == {2}
+    seat.tell(2, Start(task(2)))
+    seat.tell(1, Cancel("a1"))
+    assert polled(seat, 0.2) == []
+    seat.tell(0, Start(task(1)))
+    assert {delivery.trial for delivery in polled(seat, 60)} == {2}
 
 
 def test_what_is_given_up_is_told_as_killed(checked: CheckedSeat) -> None:
     seat, _ = checked(Slow)
-    seat.tell(0, "start", task(1))
+    seat.tell(0, Start(task(1)))
     assert seat.poll(60).killed == []
-    seat.tell(1, "cancel")
+    seat.tell(1, Cancel("a1"))
     assert seat.poll(0.2).killed == ["token-1-1"]
 
 
 def test_a_stop_ends_a_task_that_has_not_begun(checked: CheckedSeat) -> None:
     seat, _ = checked()
-    seat.tell(0, "start", task(1))
-    seat.tell(1, "stop")
-    (delivery,) = seat.poll(60).deliveries
+    seat.tell(0, Start(task(1)))
+    seat.tell(1, Stop())
+    (delivery,) = polled(seat, 60)
     assert delivery.events == [TaskEnded(1)]
 
 
 def test_a_stop_ends_a_task_after_its_epoch(checked: CheckedSeat) -> None:
     seat, _ = checked(Slow)
-    seat.tell(0, "start", task(1, limit=100))
-    assert isinstance(seat.poll(60).deliveries[0].events[0], EpochFinished)
-    seat.tell(1, "stop")
-    seat.tell(2, "answer")
-    (delivery,) = seat.poll(60).deliveries
+    seat.tell(0, Start(task(1, limit=100)))
+    assert isinstance(polled(seat, 60)[0].events[0], EpochFinished)
+    seat.tell(1, Stop())
+    seat.tell(2, Answer("a1", False))
+    (delivery,) = polled(seat, 60)
     assert delivery.events == [TaskEnded(1)]
 
 
 def test_an_error_of_a_trainer_is_told_with_it(checked: CheckedSeat) -> None:
     seat, _ = checked(Raises)
-    seat.tell(0, "start", task(1))
+    seat.tell(0, Start(task(1)))
     seat.poll(60)
-    seat.tell(1, "answer")
-    news = seat.poll(60)
-    assert isinstance(news.deliveries[0].events[0], TrialFailed)
-    assert news.deliveries[0].error is None
-    assert isinstance(unpack(news.errors[0]), ArithmeticError)
+    seat.tell(1, Answer("a1", True))
+    (delivery,) = polled(seat, 60)
+    assert isinstance(delivery.events[0], TrialFailed)
+    assert isinstance(delivery.error, ArithmeticError)
 
 
 @pytest.mark.parametrize("name", ["letstune", "Python"])
@@ -121,29 +133,24 @@ def test_other_versions_are_refused_before_anything_is_unpickled(
 ) -> None:
     _, raised = checked(versions={**versions(), name: "0.0"}, job=b"no pickle")
     assert isinstance(raised, Raised)
-    error = unpack(raised.error)
+    error = raised.exception()
     assert isinstance(error, PickleError)
     assert f"(Ray node n0) has {name} " in str(error)
     assert "is of " + name + " 0.0" in str(error)
 
 
 def test_a_store_that_is_another_one_is_refused(checked: CheckedSeat, store: Store) -> None:
-    elsewhere = put_probe(Keeper(store, "probe"), "probe-gone")
+    elsewhere = put_probe(store, "gone")
     store.delete(elsewhere.uri)
     _, raised = checked(probe=elsewhere)
-    error = unpack(raised.error)
+    error = raised.exception()
     assert isinstance(error, CheckpointError)
     assert "(Ray node n0) cannot reach the checkpoint store" in str(error)
 
 
 def test_a_check_leaves_nothing_in_the_store(checked: CheckedSeat, store: Store) -> None:
     checked()
-    assert list(store.list()) == ["probe-1--probe", ".new/probe"]  # the owner's
-
-
-def test_a_loss_by_shortage_of_memory_is_a_death() -> None:
-    died = loss(task(3), 2, "memory", "now")
-    assert died == WorkerDied(3, 2, "a3", -signal.SIGKILL, None, "memory", "now")
+    assert list(store.list()) == ["probe-1--probe"]  # the owner's
 
 
 def test_an_actor_needs_what_it_is_given() -> None:
