@@ -7,7 +7,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
-from tiny import ROOT, environment
+from processes import ROOT, environment
 
 WINGS = [
     "errors",

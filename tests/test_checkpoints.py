@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from tiny import Climb, Folders, Hill, in_all, python, tune
+from files import in_all
+from processes import python
+from small_trainers import Climb, Folders, Hill, tune
 
 import letstune
 from letstune.errors import CheckpointError, CheckpointNotKeptError, StoreError

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import broken
 import pytest
 from broken import damage_file, files_inside, on_disk, take_away, truncate_file
-from tiny import TESTS, environment
+from processes import TESTS, environment
 
 from letstune.errors import PluginError
 from letstune.samplers.sampler import GridSampler, RandomSampler, Sampler, SobolSampler

@@ -17,9 +17,11 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from facts import facts, metrics_of
-from tiny import TESTS, Climb, Hill, Point, in_all, python, tune
-from walks import WalkTrainer
+from files import in_all
+from journal_facts import facts, metrics_of
+from processes import TESTS, python
+from small_trainers import Climb, Hill, Point, tune
+from stateful_trainer import WalkTrainer
 
 import letstune
 from letstune.cli.main import main
@@ -337,12 +339,12 @@ def test_the_log_is_written_from_its_beginning_again_before_it_is_long(path: Pat
 
 def test_what_a_killed_run_left_is_not_taken_for_part_of_a_new_one(path: Path) -> None:
     killed = (
-        "import os, sys, pathlib, tiny\n"
-        "class Killed(tiny.Climb):\n"
+        "import os, sys, pathlib, small_trainers\n"
+        "class Killed(small_trainers.Climb):\n"
         "    def train_epoch(self, epoch):\n"
         "        if epoch == 5: os.kill(os.getpid(), 9)\n"
         "        return super().train_epoch(epoch)\n"
-        "tiny.tune(Killed(), 8, pathlib.Path(sys.argv[1]), rounds=[9])"
+        "small_trainers.tune(Killed(), 8, pathlib.Path(sys.argv[1]), rounds=[9])"
     )
     assert python("-c", killed, path, cwd=path.parent).returncode == -9
     assert path.with_name("run.db-wal").stat().st_size > 0
@@ -435,12 +437,12 @@ def test_reading_changes_nothing(walked: Path) -> None:
 
 def test_a_run_that_was_killed_can_be_read(path: Path) -> None:
     script = (
-        "import os, sys, pathlib, tiny\n"
-        "class Killed(tiny.Hill):\n"
+        "import os, sys, pathlib, small_trainers\n"
+        "class Killed(small_trainers.Hill):\n"
         "    def save(self, checkpoint, model):\n"
         "        if model.n == 4: os.kill(os.getpid(), 9)\n"
         "        super().save(checkpoint, model)\n"
-        "tiny.tune(Killed(), 60, pathlib.Path(sys.argv[1]))"
+        "small_trainers.tune(Killed(), 60, pathlib.Path(sys.argv[1]))"
     )
     assert python("-c", script, path, cwd=path.parent).returncode == -9
     tuning = letstune.load(path)
@@ -564,8 +566,8 @@ NOBODY = 65534
 def unprivileged(script: str, path: Path, warm: Path) -> "subprocess.CompletedProcess[str]":
     """Run as a user whom file permissions bind; all modules are imported before."""
     begin = f"""
-import os, sys, pathlib, letstune, tiny
-tiny.tune(tiny.Climb(), 1, pathlib.Path(sys.argv[2]) / "warm.db", rounds=[1, 1])
+import os, sys, pathlib, letstune, small_trainers
+small_trainers.tune(small_trainers.Climb(), 1, pathlib.Path(sys.argv[2]) / "warm.db", rounds=[1, 1])
 letstune.load(sys.argv[2] + "/warm.db")
 if os.getuid() == 0:
     os.setgid({NOBODY})
@@ -614,7 +616,7 @@ def test_a_journal_that_cannot_be_written_is_told_and_can_be_read(
 
 
 def test_a_folder_in_which_no_journal_can_be_made_is_told(shared: Path, tmp_path: Path) -> None:
-    script = "tiny.tune(tiny.Hill(), 1, pathlib.Path(sys.argv[1]))"
+    script = "small_trainers.tune(small_trainers.Hill(), 1, pathlib.Path(sys.argv[1]))"
     done = unprivileged(script, shared / "run.db", tmp_path)
     assert done.stdout.startswith("JournalError"), done.stdout + done.stderr
     assert list(shared.iterdir()) == []
@@ -623,9 +625,9 @@ def test_a_folder_in_which_no_journal_can_be_made_is_told(shared: Path, tmp_path
 FULL = """
 import resource, signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-import sys, pathlib, letstune, tiny
+import sys, pathlib, letstune, small_trainers
 limit = int(sys.argv[2])
-class Filling(tiny.Climb):
+class Filling(small_trainers.Climb):
     def train_epoch(self, epoch):
         if LEFT and not LEFT.pop():
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
@@ -634,7 +636,7 @@ class Filling(tiny.Climb):
         pass
 LEFT = [False] + [True] * 9
 try:
-    tiny.tune(Filling(), 12, pathlib.Path(sys.argv[1]), rounds=[3])
+    small_trainers.tune(Filling(), 12, pathlib.Path(sys.argv[1]), rounds=[3])
 except letstune.LetstuneError as error:
     print(type(error).__name__, error)
 """
@@ -662,10 +664,10 @@ def test_a_disk_that_is_full_from_the_beginning_leaves_nothing(limit: int, path:
     script = """
 import resource, signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-import sys, pathlib, letstune, tiny
+import sys, pathlib, letstune, small_trainers
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
 try:
-    tiny.tune(tiny.Hill(), 3, pathlib.Path(sys.argv[1]))
+    small_trainers.tune(small_trainers.Hill(), 3, pathlib.Path(sys.argv[1]))
 except letstune.LetstuneError as error:
     print(type(error).__name__, error)
 """
@@ -696,6 +698,12 @@ class Golden(Climb):
 
 GOLDEN = sorted((TESTS / "golden").glob("journal-v*.sql"))
 GOLDEN_PLAN: dict[str, Any] = {"rounds": [2, 3], "seed": 11, "dataset": "golden"}
+
+
+@pytest.fixture(autouse=True)
+def names_in_golden_journals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What golden journals pickled by names that are no more is found beside them."""
+    monkeypatch.syspath_prepend(TESTS / "golden")
 
 
 def test_every_schema_has_a_golden_journal() -> None:

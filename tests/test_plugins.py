@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from distributions import FOLDERS, LONE, MIDDLE, install
-from facts import facts
-from tiny import Climb, Hill, command, in_all, python, tune
-from walks import NearBest, WalkTrainer
+from files import in_all
+from installed_plugins import FOLDERS, LONE, MIDDLE, install
+from journal_facts import facts
+from processes import command, python
+from small_trainers import Climb, Hill, tune
+from stateful_trainer import NearBest, WalkTrainer
 
 import letstune
 from letstune import Rounds
@@ -523,7 +525,7 @@ def test_options_on_the_command_line(site: Path, tmp_path: Path) -> None:
     install(site, "letstune-middle", MIDDLE, "sampler.middle")
     install(site, "letstune-shelf", FOLDERS, "store.shelf")
     done = command(
-        *("tune", "tiny:Hill", "-n", 2, "--journal", "a.db", "--sampler", "middle"),
+        *("tune", "small_trainers:Hill", "-n", 2, "--journal", "a.db", "--sampler", "middle"),
         *("--sampler-option", "shift=0.5", "--store", "shelf://x", "--store-option", "base=here"),
         cwd=tmp_path,
         paths=(site, Path(__file__).parent),

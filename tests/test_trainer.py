@@ -11,8 +11,9 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 import pytest
-from facts import metrics_of
-from tiny import Climb, Hill, Point, python, tune
+from journal_facts import metrics_of
+from processes import python
+from small_trainers import Climb, Hill, Point, tune
 
 import letstune
 from letstune import EpochTrainer, Params, Rounds, SimpleTrainer, StopTraining, rand
@@ -389,8 +390,8 @@ def test_seeds_do_not_depend_on_what_ran_before(path: Path) -> None:
 def test_seeds_are_the_same_in_another_process(path: Path) -> None:
     tune(Dice(), 4, path, rounds=[1, 1])
     script = (
-        "import sys, pathlib, tiny, test_trainer\n"
-        "tiny.tune(test_trainer.Dice(), 4, pathlib.Path(sys.argv[1]), rounds=[1, 1])"
+        "import sys, pathlib, small_trainers, test_trainer\n"
+        "small_trainers.tune(test_trainer.Dice(), 4, pathlib.Path(sys.argv[1]), rounds=[1, 1])"
     )
     other = path.with_name("other.db")
     done = python("-c", script, other, cwd=path.parent)

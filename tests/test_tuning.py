@@ -14,9 +14,11 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
-from facts import facts, metrics_of
-from tiny import Climb, Hill, Point, in_all, python, tune
-from walks import NearBest, WalkTrainer
+from files import in_all
+from journal_facts import facts, metrics_of
+from processes import python
+from small_trainers import Climb, Hill, Point, tune
+from stateful_trainer import NearBest, WalkTrainer
 
 import letstune
 from letstune import EpochTrainer, Params, Rounds, Sampler, SimpleTrainer, rand
@@ -137,11 +139,17 @@ BASE: dict[str, Any] = {
     "lag": 0,
 }
 CHANGES: dict[str, tuple[dict[str, Any], list[str]]] = {
-    "trainer": ({"trainer": Renamed()}, ["trainer: was tiny:Climb, is test_tuning:Renamed"]),
+    "trainer": (
+        {"trainer": Renamed()},
+        ["trainer: was small_trainers:Climb, is test_tuning:Renamed"],
+    ),
     "metric": ({"trainer": Renamed()}, ["metric: was height, is epoch"]),
     "space": ({"trainer": OtherSpace()}, ["search space, .*x.*-1.*-2", "search space, .*new"]),
     "simple": ({"trainer": Hill(), "rounds": None}, ["simple: was false, is true"]),
-    "sampler": ({"sampler": NearBest()}, [r'sampler: was .*"random".*, is .*walks:NearBest']),
+    "sampler": (
+        {"sampler": NearBest()},
+        [r'sampler: was .*"random".*, is .*stateful_trainer:NearBest'],
+    ),
     "n_trials": ({"n_trials": 3}, ["n_trials: was 4, is 3; it can only grow"]),
     "rounds": (
         {"rounds": Rounds([2, 2], keep=0.5, cohort=4)},
@@ -880,7 +888,7 @@ import sys
 from typing import Any
 
 import letstune
-from tiny import Hill
+from small_trainers import Hill
 
 class Fixed(letstune.Sampler):
     def propose(self, space: Any, history: Any, rng: Any, trial: int) -> Any:
@@ -965,7 +973,8 @@ def test_results_can_be_pickled_and_epochs_compared(path: Path) -> None:
 
 def test_a_new_journal_needs_no_pandas(tmp_path: Path) -> None:
     code = (
-        "import sys, tiny, pathlib; tiny.tune(tiny.Hill(), 1, pathlib.Path('a.db')); "
+        "import sys, pathlib; from small_trainers import Hill, tune; "
+        "tune(Hill(), 1, pathlib.Path('a.db')); "
         "print('pandas' in sys.modules); import pandas"
     )
     done = python("-c", code, cwd=tmp_path)

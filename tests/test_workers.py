@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from facts import facts, recorded_epochs
+from failing_trainer import KINDS, Lying, Refusing, Trouble
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tiny import ROOT, TESTS, Climb, Point, command, environment, python, tune
-from troubles import KINDS, Lying, Refusing, Trouble
-from walks import NearBest, WalkParams, WalkTrainer
+from journal_facts import facts, recorded_epochs
+from processes import ROOT, TESTS, command, environment, python
+from small_trainers import Climb, Point, tune
+from stateful_trainer import NearBest, WalkParams, WalkTrainer
 
 import letstune
 from letstune import SimpleTrainer
@@ -930,7 +931,7 @@ def test_timeouts_are_recorded_and_may_change(path: Path) -> None:
 
 
 SCRIPT = """
-import sys, letstune, tiny
+import sys, letstune, small_trainers
 
 class PickyError(Exception):
     pass
@@ -938,7 +939,7 @@ class PickyError(Exception):
 class Model:
     pass
 
-class OfScript(letstune.SimpleTrainer[tiny.Point]):
+class OfScript(letstune.SimpleTrainer[small_trainers.Point]):
     metric = "x"
 
     def load_dataset(self, dataset):
@@ -964,8 +965,8 @@ DAEMON = """
 import multiprocessing, sys
 
 def tune():
-    import letstune, tiny
-    letstune.tune(tiny.Climb(), 2, rounds=[1], journal=sys.argv[1], workers=1, seed=1)
+    import letstune, small_trainers
+    letstune.tune(small_trainers.Climb(), 2, rounds=[1], journal=sys.argv[1], workers=1, seed=1)
 
 process = multiprocessing.get_context("fork").Process(target=tune, daemon=True)
 process.start()
@@ -990,7 +991,14 @@ def test_daemonic_processes_may_have_workers(path: Path) -> None:
 def test_the_command_line_takes_it_all(path: Path) -> None:
     options = "--workers=2 --epoch-timeout=1.5m --trial-timeout=900 --max-deaths=4 --gpus=0,1"
     done = command(
-        *("tune", "tiny:Climb", "-n2", "--rounds=1", f"--journal={path}", *options.split()),
+        *(
+            "tune",
+            "small_trainers:Climb",
+            "-n2",
+            "--rounds=1",
+            f"--journal={path}",
+            *options.split(),
+        ),
         cwd=path.parent,
         paths=(TESTS,),
     )

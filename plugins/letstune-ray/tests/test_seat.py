@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from climbers import Climb, Raises, Slow, task
 from letstune_ray import seat as module
 from letstune_ray.cluster import needs
 from letstune_ray.place import loss
 from letstune_ray.seat import Here, Seat, put_probe, versions
+from trainers import Climb, Raises, Slow, task
 
 from letstune.errors import CheckpointError, PickleError
 from letstune.rounds.events import EpochFinished, TaskEnded, TrialFailed, WorkerDied

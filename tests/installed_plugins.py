@@ -47,7 +47,7 @@ MIDDLE = """
     def register_samplers(register):
         register("middle", Middle)
     """
-"""A sampler that goes its way in small steps, for `tiny.Point`."""
+"""A sampler that goes its way in small steps, for `small_trainers.Point`."""
 
 FOLDERS = """
     from pathlib import Path
