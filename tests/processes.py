@@ -38,3 +38,6 @@ def command(
 ) -> "subprocess.CompletedProcess[str]":
     """Run the command line, as a user in a folder of their own does."""
     return python("-m", "letstune", *arguments, cwd=cwd, paths=paths, **variables)
+
+
+EXAMPLES = ROOT / "examples"

@@ -60,3 +60,23 @@ def tune(trainer: Any, n_trials: int, journal: Path, **options: Any) -> TuningRe
     return letstune.tune(
         trainer, n_trials, **{"journal": journal, "seed": 1, "progress": False, **options}
     )
+
+
+class Odd(Climb):
+    """Returns the values of its dataset, one an epoch; None raises an exception."""
+
+    def train_epoch(self, epoch: int) -> dict[str, float]:
+        value = self.dataset[epoch]
+        if value is None:
+            raise ValueError("as asked for")
+        return {"height": value, "negated": -value, "other": 0.1}
+
+
+def made(path: Path) -> None:
+    tune(Climb(), 6, path, rounds=[1, 1])
+
+
+class Modelled(Params):
+    model_cls = dict
+
+    x: float = rand.uniform(0, 1)

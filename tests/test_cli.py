@@ -433,17 +433,19 @@ def test_resume_takes_another_dataset(path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_first_error_ends_it_if_asked_for(path: Path) -> None:
-    arguments = ["tune", "test_tuning:Hopeless", "-n", 3, "--journal", path]
+    arguments = ["tune", "failing_trainer:Hopeless", "-n", 3, "--journal", path]
     done = CliRunner().invoke(main, [*map(str, arguments), "--passthrough-errors"])
     assert isinstance(done.exception, ValueError)
     assert len(letstune.load(path).errors) == 1
 
 
 def test_without_a_winner_it_is_an_error(path: Path) -> None:
-    run("tune", "test_tuning:Hopeless", "-n", 3, "--journal", path, code=1)
+    run("tune", "failing_trainer:Hopeless", "-n", 3, "--journal", path, code=1)
     done = run("resume", path, code=1)
     assert "3 trials, 3 failed, finished" in done.stdout
-    run("tune", "test_tuning:Unlucky", "-n", 6, "--journal", path.with_name("b.db"), "--seed", 1)
+    run(
+        "tune", "failing_trainer:Unlucky", "-n", 6, "--journal", path.with_name("b.db"), "--seed", 1
+    )
 
 
 # Check
