@@ -12,8 +12,8 @@ from typing import Any, get_type_hints
 import cloudpickle
 import pytest
 from hypothesis import given
+from rooms import PUBLIC
 from small_trainers import Climb, Point, tune
-from test_architecture import PUBLIC
 
 import letstune
 from letstune import EpochTrainer, Params, Rounds, Space, rand
