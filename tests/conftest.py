@@ -1,9 +1,21 @@
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from journal_facts import query
+from memory_store import MemoryStore
+from small_trainers import tune
+from stateful_trainer import WalkTrainer
 
+from letstune.journal.journal import Journal, now
+from letstune.journal.schema import TABLES
 from letstune.plugins import installed as plugins
+from letstune.rounds.events import WorkerDied
+from letstune.training.checkpoints import Keeper
+from letstune.training.stores import DirectoryStore
 
 # Journals sync after every epoch: in memory, that takes no time.
 if os.access("/dev/shm", os.W_OK):
@@ -26,3 +38,45 @@ def path(tmp_path: Path) -> Path:
     folder = tmp_path / "runs"
     folder.mkdir()
     return folder / "run.db"
+
+
+@pytest.fixture(scope="module")
+def walked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run in which everything happens: failures, stops, deletions, NaN, deaths, growth."""
+    path = tmp_path_factory.mktemp("walked") / "run.db"
+    tune(WalkTrainer(), 30, path, seed=5, rounds=[2, 3, 4], keep_checkpoints=2)
+    with closing(Journal(path, write=True)) as journal:
+        journal.append([WorkerDied(0, 0, "0-1", -9, 2**20, "", now())])
+        journal.end_session("interrupted")
+    tune(WalkTrainer(), 36, path, seed=5, rounds=[2, 3, 4], keep_checkpoints=2)
+    assert all(query(path, f"SELECT count(*) FROM {table}") != [(0,)] for table in TABLES)
+    return path
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> DirectoryStore:
+    return DirectoryStore(tmp_path / "store")
+
+
+@pytest.fixture
+def keeper(store: DirectoryStore) -> Keeper:
+    return Keeper(store, "token")
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Return a folder on the import path, whose modules are forgotten in the end."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(folder)
+    before = set(sys.modules)
+    yield folder
+    for name in set(sys.modules) - before:
+        if str(folder) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def memory(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
+    monkeypatch.setattr(MemoryStore, "kept", {})
+    return MemoryStore()

@@ -1,13 +1,15 @@
+"""Wings import one way only, what decides touches nothing, and little is imported."""
+
 import ast
 import importlib
 import subprocess
 import sys
-from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
-from tiny import ROOT, environment
+from processes import environment
+from rooms import FOLDER, PUBLIC, ROOMS, imported, rooms_imported, wing
 
 WINGS = [
     "errors",
@@ -29,56 +31,9 @@ WINGS = [
 GROUND = ["_version", "_public"]
 """What any wing may import."""
 
-PUBLIC = ["letstune", "letstune.errors", "letstune.rand", "letstune.testing"] + [
-    f"letstune.{wing}" for wing in ("space", "samplers", "training", "workers", "plugins")
-]
-"""The modules that others may import from: each lists its names in ``__all__``."""
-
 PURE = ["errors", "space", "rounds", "samplers"]
 
 HEAVY = ["numpy", "click", "rich", "cloudpickle", "sqlite_utils", "pandas", "pluggy"]
-
-FOLDER = ROOT / "letstune"
-
-
-def room(file: Path) -> str:
-    """Return the dotted name of a module, without that of letstune."""
-    parts = file.relative_to(FOLDER).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
-
-
-ROOMS = {room(file): ast.parse(file.read_text()) for file in FOLDER.rglob("*.py")}
-
-
-def wing(room: str) -> str:
-    """Return the wing of a room; `rand` is what users see of the space."""
-    return "space" if room == "rand" else room.partition(".")[0]
-
-
-def imported(tree: ast.AST, *, typing: bool) -> Iterator[str]:
-    """Yield the dotted names of all imports, those inside functions included."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test) and not typing:
-            for child in node.orelse:
-                yield from imported(child, typing=typing)
-            continue
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports are absolute"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        yield from imported(node, typing=typing)
-
-
-def rooms_imported(name: str) -> set[str]:
-    """Return the rooms that a room imports as it runs."""
-    found = set()
-    for dotted in imported(ROOMS[name], typing=False):
-        top, *rest = dotted.split(".")
-        while top == "letstune" and ".".join(rest) not in ROOMS:
-            rest = rest[:-1] or ["__init__"]
-        found |= {".".join(rest)} if top == "letstune" else set()
-    return found
 
 
 def test_the_list_is_that_of_the_wings() -> None:

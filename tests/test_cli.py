@@ -15,9 +15,11 @@ import click
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
-from facts import facts, metrics_of
-from tiny import TESTS, Climb, Folders, Hill, command, in_all, python, tune
-from walks import WalkTrainer
+from files import in_all
+from journal_facts import facts, metrics_of
+from processes import TESTS, command, python
+from small_trainers import Climb, Folders, Hill, tune
+from stateful_trainer import WalkTrainer
 
 import letstune.cli
 from letstune import Rounds, __version__
@@ -299,16 +301,16 @@ def test_an_error_is_a_line_and_code_1(name: str, path: Path) -> None:
     [
         ["no-such-command"],
         ["status"],
-        ["tune", "tiny:Hill"],
-        ["tune", "tiny:Hill", "-n", "0"],
-        ["tune", "tiny:Hill", "-n", "x"],
-        ["tune", "tiny:Climb", "-n", "1", "--rounds", "3,x"],
-        ["tune", "tiny:Climb", "-n", "1", "--rounds", ""],
-        ["tune", "tiny:Climb", "-n", "1", "--rounds", "3,5m"],
-        ["tune", "tiny:Climb", "-n", "1", "--keep", "x"],
-        ["tune", "tiny:Climb", "-n", "1", "--cohort", "x"],
-        ["tune", "tiny:Climb", "-n", "1", "--seed", "-1"],
-        ["tune", "tiny:Climb", "-n", "1", "--keep-checkpoints", "some"],
+        ["tune", "small_trainers:Hill"],
+        ["tune", "small_trainers:Hill", "-n", "0"],
+        ["tune", "small_trainers:Hill", "-n", "x"],
+        ["tune", "small_trainers:Climb", "-n", "1", "--rounds", "3,x"],
+        ["tune", "small_trainers:Climb", "-n", "1", "--rounds", ""],
+        ["tune", "small_trainers:Climb", "-n", "1", "--rounds", "3,5m"],
+        ["tune", "small_trainers:Climb", "-n", "1", "--keep", "x"],
+        ["tune", "small_trainers:Climb", "-n", "1", "--cohort", "x"],
+        ["tune", "small_trainers:Climb", "-n", "1", "--seed", "-1"],
+        ["tune", "small_trainers:Climb", "-n", "1", "--keep-checkpoints", "some"],
         ["show", "run.db", "x"],
         ["trials", "run.db", "--limit", "0"],
         ["resume", "run.db", "-n", "0"],
@@ -325,18 +327,24 @@ def test_wrong_usage_is_code_2(arguments: list[str]) -> None:
     [
         (["tune", "nowhere.py:T", "-n", "1"], "There is no file nowhere.py"),
         (["tune", "nowhere:T", "-n", "1"], "There is no module 'nowhere'"),
-        (["tune", "tiny:Nope", "-n", "1"], "tiny has no 'Nope'"),
-        (["tune", "tiny", "-n", "1"], "expected MODULE:NAME"),
-        (["tune", "tiny:Point", "-n", "1"], "tiny:Point|Point"),
-        (["tune", "tiny:tune", "-n", "1"], "Expected a trainer"),
-        (["tune", "tiny:Hill", "-n", "1", "--rounds", "3"], "SimpleTrainer.*no rounds"),
-        (["tune", "tiny:Climb", "-n", "1", "--rounds", "0"], "0 is no length"),
-        (["tune", "tiny:Climb", "-n", "1", "--keep", "0"], "keep=0"),
-        (["tune", "tiny:Climb", "-n", "1", "--cohort", "0"], "cohort="),
-        (["tune", "tiny:Climb", "-n", "1", "--sampler", "nope"], "There is no sampler 'nope'"),
-        (["tune", "tiny:Climb", "-n", "1", "--store", "s4://x"], "There is no store 's4'"),
+        (["tune", "small_trainers:Nope", "-n", "1"], "small_trainers has no 'Nope'"),
+        (["tune", "small_trainers", "-n", "1"], "expected MODULE:NAME"),
+        (["tune", "small_trainers:Point", "-n", "1"], "small_trainers:Point|Point"),
+        (["tune", "small_trainers:tune", "-n", "1"], "Expected a trainer"),
+        (["tune", "small_trainers:Hill", "-n", "1", "--rounds", "3"], "SimpleTrainer.*no rounds"),
+        (["tune", "small_trainers:Climb", "-n", "1", "--rounds", "0"], "0 is no length"),
+        (["tune", "small_trainers:Climb", "-n", "1", "--keep", "0"], "keep=0"),
+        (["tune", "small_trainers:Climb", "-n", "1", "--cohort", "0"], "cohort="),
         (
-            ["tune", "tiny:Climb", "-n", "1", "--sampler-option", "a=1"],
+            ["tune", "small_trainers:Climb", "-n", "1", "--sampler", "nope"],
+            "There is no sampler 'nope'",
+        ),
+        (
+            ["tune", "small_trainers:Climb", "-n", "1", "--store", "s4://x"],
+            "There is no store 's4'",
+        ),
+        (
+            ["tune", "small_trainers:Climb", "-n", "1", "--sampler-option", "a=1"],
             "sampler 'random' of letstune 0.1.0 with options {'a': 1}",
         ),
         (["tune", "test_pickling:Scaled", "-n", "1"], "Scaled"),
@@ -361,7 +369,7 @@ def test_bad_usage_is_one_line_and_code_2(
     ],
 )
 def test_options_of_a_plugin_that_are_no_options(arguments: list[str], text: str) -> None:
-    assert text in run("tune", "tiny:Climb", "-n", "1", *arguments, code=2).stderr
+    assert text in run("tune", "small_trainers:Climb", "-n", "1", *arguments, code=2).stderr
 
 
 def test_a_trial_that_is_not_there(walked: Path) -> None:
@@ -389,7 +397,7 @@ OPTIONS: list[tuple[list[object], dict[str, Any]]] = [
 def test_tune_does_what_the_function_does(
     options: list[object], wanted: dict[str, Any], path: Path
 ) -> None:
-    run("tune", "tiny:Climb", "-n", 4, "--seed", 1, "--journal", path, *options)
+    run("tune", "small_trainers:Climb", "-n", 4, "--seed", 1, "--journal", path, *options)
     other = path.with_name("other.db")
     tune(Climb(), 4, other, **wanted)
     assert facts(path) == facts(other)
@@ -415,27 +423,27 @@ def test_rounds_are_epochs_or_times(
         return tuning
 
     monkeypatch.setattr(letstune, "tune", instead)
-    run("tune", "tiny:Climb", "-n", 1, "--rounds", text)
+    run("tune", "small_trainers:Climb", "-n", 1, "--rounds", text)
     found = Rounds(given["rounds"])
     assert found.to_dict()["lengths"] == lengths
 
 
 def test_tune_prints_the_best_trials_and_progress_apart(path: Path) -> None:
-    done = run("tune", "tiny:Hill", "-n", 3, "--journal", path)
+    done = run("tune", "small_trainers:Hill", "-n", 3, "--journal", path)
     assert done.stdout == f"{letstune.load(path)!r}\n"
     assert "finished, 0 of 3 trials left" in done.stderr
 
 
 def test_quiet_is_quiet(path: Path) -> None:
-    assert run("tune", "tiny:Hill", "-n", 3, "--journal", path, "--quiet").stderr == ""
+    assert run("tune", "small_trainers:Hill", "-n", 3, "--journal", path, "--quiet").stderr == ""
     assert run("resume", path, "-n", 4, "--quiet").stderr == ""
 
 
 def test_tune_again_goes_on(path: Path) -> None:
     for n in (2, 4, 4):
-        run("tune", "tiny:Hill", "-n", n, "--journal", path, "--quiet")
+        run("tune", "small_trainers:Hill", "-n", n, "--journal", path, "--quiet")
         assert len(letstune.load(path)) == n
-    done = run("tune", "tiny:Hill", "-n", 3, "--journal", path, "--quiet", code=1)
+    done = run("tune", "small_trainers:Hill", "-n", 3, "--journal", path, "--quiet", code=1)
     assert "n_trials: was 4, is 3" in done.stderr
 
 
@@ -464,17 +472,19 @@ def test_resume_takes_another_dataset(path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_first_error_ends_it_if_asked_for(path: Path) -> None:
-    arguments = ["tune", "test_tuning:Hopeless", "-n", 3, "--journal", path]
+    arguments = ["tune", "failing_trainer:Hopeless", "-n", 3, "--journal", path]
     done = CliRunner().invoke(main, [*map(str, arguments), "--passthrough-errors"])
     assert isinstance(done.exception, ValueError)
     assert len(letstune.load(path).errors) == 1
 
 
 def test_without_a_winner_it_is_an_error(path: Path) -> None:
-    run("tune", "test_tuning:Hopeless", "-n", 3, "--journal", path, code=1)
+    run("tune", "failing_trainer:Hopeless", "-n", 3, "--journal", path, code=1)
     done = run("resume", path, code=1)
     assert "3 trials, 3 failed, finished" in done.stdout
-    run("tune", "test_tuning:Unlucky", "-n", 6, "--journal", path.with_name("b.db"), "--seed", 1)
+    run(
+        "tune", "failing_trainer:Unlucky", "-n", 6, "--journal", path.with_name("b.db"), "--seed", 1
+    )
 
 
 # Check
@@ -674,5 +684,5 @@ def test_a_format_may_be_that_of_the_files_name(walked: Path, tmp_path: Path) ->
     told = run("export", walked, "-o", tmp_path / "nowhere" / "x.csv", code=1).stderr
     assert "cannot be written" in told
     assert "Did you mean 'sobol'?" in (
-        run("tune", "tiny:Hill", "-n", 1, "--sampler", "Sobl", code=2).stderr
+        run("tune", "small_trainers:Hill", "-n", 1, "--sampler", "Sobl", code=2).stderr
     )

@@ -5,15 +5,17 @@ from __future__ import annotations
 import secrets
 import subprocess
 import sys
-from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-import broken
+import broken_executors
+import broken_samplers
+import broken_stores
 import pytest
-from broken import damage_file, files_inside, on_disk, take_away, truncate_file
-from tiny import TESTS, environment
+from broken_plugins import law_of
+from folder_store_suite import FolderStoreSuite, damage_file
+from processes import TESTS, environment
 
 from letstune.errors import PluginError
 from letstune.samplers.sampler import GridSampler, RandomSampler, Sampler, SobolSampler
@@ -89,30 +91,10 @@ class TestLearner(SamplerSuite):
         return Learner()
 
 
-class TestDirectoryStore(StoreSuite):
+class TestDirectoryStore(FolderStoreSuite):
     @pytest.fixture
     def store(self, tmp_path: Path) -> Store:
         return DirectoryStore(tmp_path / "store")
-
-    @pytest.fixture
-    def damage(self) -> Callable[[Store, str], None]:
-        return damage_file
-
-    @pytest.fixture
-    def truncate(self) -> Callable[[Store, str], None]:
-        return truncate_file
-
-    @pytest.fixture
-    def take_away(self) -> Callable[[Store], None]:
-        return take_away
-
-    @pytest.fixture
-    def disk(self) -> Callable[[Store], Path]:
-        return on_disk
-
-    @pytest.fixture
-    def inside(self) -> Callable[[Store], Collection[str]]:
-        return files_inside
 
 
 class StagedElsewhere(DirectoryStore):
@@ -152,15 +134,15 @@ class TestProcessExecutor(ExecutorSuite):
 
 # What is broken
 
+BROKEN = {Sampler: broken_samplers, Store: broken_stores, Executor: broken_executors}
+
 
 def failed_laws(kind: type, tmp_path: Path) -> dict[str, set[str]]:
     """Try each broken plugin of a kind by the law that it breaks; return what failed, by plugin."""
     report = tmp_path / "report.xml"
-    named = [name for name, cls in vars(broken).items() if law_of(cls, kind)]
-    suites = [
-        f"{TESTS / 'broken.py'}::Test{name}::test_{law_of(vars(broken)[name], kind)}"
-        for name in named
-    ]
+    named = {name: law_of(cls) for name, cls in vars(BROKEN[kind]).items()}
+    named = {name: law for name, law in named.items() if law}
+    suites = [f"{BROKEN[kind].__file__}::Test{name}::test_{law}" for name, law in named.items()]
     subprocess.run(
         [
             *[sys.executable, "-m", "pytest", "-q", "-m", "", "-p", "no:cacheprovider"],
@@ -182,21 +164,13 @@ def failed_laws(kind: type, tmp_path: Path) -> dict[str, set[str]]:
     return failed
 
 
-def law_of(cls: Any, kind: type) -> str:
-    """Return the law that a plugin of a kind breaks, by its docstring."""
-    if not isinstance(cls, type) or not issubclass(cls, kind):
-        return ""
-    line = (cls.__doc__ or "").partition("\n")[0]
-    return line.removeprefix("Law: ").rstrip(".") if line.startswith("Law: ") else ""
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [Sampler, Store, Executor])
 def test_what_is_broken_fails_the_law_that_it_breaks(kind: type, tmp_path: Path) -> None:
     failed = failed_laws(kind, tmp_path)
     assert len(failed) >= 11
     for name, laws in failed.items():
-        law = law_of(vars(broken)[name], kind)
+        law = law_of(vars(BROKEN[kind])[name])
         assert law in laws, f"{name} should fail {law}, but fails {sorted(laws)}"
 
 
@@ -207,7 +181,8 @@ def test_there_is_something_broken_for_each_law() -> None:
         for name in vars(suite)
         if name.startswith("test_")
     }
-    found = {law_of(cls, object).partition("[")[0] for cls in vars(broken).values()}
+    broken = [cls for module in BROKEN.values() for cls in vars(module).values()]
+    found = {law_of(cls).partition("[")[0] for cls in broken}
     assert found - {""} == laws
 
 
@@ -215,7 +190,7 @@ def test_there_is_something_broken_for_each_law() -> None:
 
 
 def test_a_verdict_is_told_on_every_law() -> None:
-    verdicts = list(check("store", broken.DeletingOnce, damage=damage_file))
+    verdicts = list(check("store", broken_stores.DeletingOnce, damage=damage_file))
     assert len(verdicts) >= 18
     failed = [verdict for verdict in verdicts if verdict.verdict == "failed"]
     assert [verdict.law for verdict in failed] == ["delete is idempotent"]

@@ -6,7 +6,7 @@ import inspect
 from typing import Any
 
 import pytest
-from test_architecture import ROOMS
+from rooms import ROOMS
 
 
 def examples(name: str) -> list[Any]:

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from facts import facts, metrics_of, recorded_epochs
-from tiny import ROOT
+from journal_facts import facts, metrics_of, recorded_epochs
+from processes import ROOT
 
 pytestmark = [
     pytest.mark.slow,

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from facts import facts, recorded_epochs
+from journal_facts import facts, recorded_epochs
 
 from letstune.runs.check import check_run
 
@@ -19,7 +19,7 @@ KILLS = 20
 SCRIPT = """
 import sys, time
 import letstune
-from walks import WalkTrainer
+from stateful_trainer import WalkTrainer
 
 class SlowWalkTrainer(WalkTrainer):
     def train_epoch(self, epoch):

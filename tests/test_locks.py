@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import TESTS, Climb, Hill, environment, in_all, python, tune
+from files import in_all
+from processes import TESTS, environment, python
+from small_trainers import Climb, Hill, tune
 
 import letstune
 from letstune.errors import JournalLockedError
@@ -20,14 +22,14 @@ from letstune.journal.lock import JournalLock, is_locked
 from letstune.runs.check import check_run
 
 HOLDER = """
-import sys, pathlib, tiny
+import sys, pathlib, small_trainers
 
-class Holding(tiny.Hill):
+class Holding(small_trainers.Hill):
     def load_dataset(self, dataset):
         print("training", flush=True)
         sys.stdin.readline()
 
-tiny.tune(Holding(), 3, pathlib.Path(sys.argv[1]))
+small_trainers.tune(Holding(), 3, pathlib.Path(sys.argv[1]))
 """
 
 
@@ -87,9 +89,9 @@ def test_the_lock_dies_with_its_owner(path: Path) -> None:
 
 
 FORKING = """
-import os, sys, pathlib, time, tiny
+import os, sys, pathlib, time, small_trainers
 
-class Forking(tiny.Hill):
+class Forking(small_trainers.Hill):
     def load_dataset(self, dataset):
         read, write = os.pipe()
         child = os.fork()
@@ -100,7 +102,7 @@ class Forking(tiny.Hill):
         print("training", flush=True)
         os.kill(os.getpid(), 9)
 
-tiny.tune(Forking(), 3, pathlib.Path(sys.argv[1]))
+small_trainers.tune(Forking(), 3, pathlib.Path(sys.argv[1]))
 """
 
 
@@ -187,10 +189,11 @@ def test_two_journals_are_two_locks(path: Path) -> None:
 
 def test_processes_that_start_at_once_never_work_at_once(path: Path) -> None:
     script = """
-import sys, pathlib, letstune, tiny
+import sys, pathlib, letstune
+from small_trainers import Climb, tune
 while True:
     try:
-        tiny.tune(tiny.Climb(), int(sys.argv[2]), pathlib.Path(sys.argv[1]), rounds=[2])
+        tune(Climb(), int(sys.argv[2]), pathlib.Path(sys.argv[1]), rounds=[2])
         break
     except letstune.errors.JournalLockedError:
         pass
@@ -210,7 +213,11 @@ while True:
 
 
 def test_a_script_that_ends_leaves_no_lock_file(path: Path) -> None:
-    script = "import sys, pathlib, tiny; tiny.tune(tiny.Hill(), 1, pathlib.Path(sys.argv[1]))"
+    script = """
+import sys, pathlib
+from small_trainers import Hill, tune
+tune(Hill(), 1, pathlib.Path(sys.argv[1]))
+"""
     assert python("-c", script, path, cwd=path.parent).returncode == 0
     assert not path.with_name("run.db.lock").exists()
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from facts import facts
-from tiny import Climb, tune
+from journal_facts import facts
+from small_trainers import Climb, tune
 
 import letstune
 from letstune import Observer, Rounds

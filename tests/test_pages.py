@@ -5,16 +5,16 @@ from __future__ import annotations
 import secrets
 import shlex
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from broken import files_inside, on_disk, take_away, truncate_file
+from folder_store_suite import FolderStoreSuite, on_disk
 from test_docs import blocks
 
 from letstune.samplers.sampler import Sampler
-from letstune.testing import ExecutorSuite, SamplerSuite, StoreSuite
+from letstune.testing import ExecutorSuite, SamplerSuite
 from letstune.testing.runs import MakeExecutor
 from letstune.training.stores import Store
 
@@ -29,7 +29,7 @@ def shown(page: str) -> SimpleNamespace:
     return SimpleNamespace(**module)
 
 
-class TestStorePage(StoreSuite):
+class TestStorePage(FolderStoreSuite):
     @pytest.fixture
     def store(self, tmp_path: Path) -> Store:
         store: Store = shown("store").ZipStore(tmp_path / "zips")
@@ -43,22 +43,6 @@ class TestStorePage(StoreSuite):
             file.write_bytes(file.read_bytes().replace(b"11", b"12").replace(b"12", b"13"))
 
         return alter
-
-    @pytest.fixture
-    def truncate(self) -> Callable[[Store, str], None]:
-        return truncate_file
-
-    @pytest.fixture
-    def take_away(self) -> Callable[[Store], None]:
-        return take_away
-
-    @pytest.fixture
-    def disk(self) -> Callable[[Store], Path]:
-        return on_disk
-
-    @pytest.fixture
-    def inside(self) -> Callable[[Store], Collection[str]]:
-        return files_inside
 
 
 class TestExecutorPage(ExecutorSuite):

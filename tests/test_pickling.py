@@ -10,8 +10,10 @@ from typing import Any
 
 import cloudpickle
 import pytest
-from facts import facts
-from tiny import Climb, Hill, Point, command, in_all, python, tune
+from files import in_all
+from journal_facts import facts
+from processes import command, python
+from small_trainers import Climb, Hill, Point, tune
 
 import letstune
 from letstune import Params, SimpleTrainer, rand
@@ -388,12 +390,15 @@ def test_an_object_is_taken_as_it_is() -> None:
     [
         ("digits", "expected MODULE:NAME or FILE.py:NAME"),
         (":T", "expected MODULE:NAME"),
-        ("tiny:", "expected MODULE:NAME"),
-        ("tiny:no such", "expected MODULE:NAME"),
+        ("small_trainers:", "expected MODULE:NAME"),
+        ("small_trainers:no such", "expected MODULE:NAME"),
         ("nowhere.py:T", "There is no file nowhere.py"),
         ("no_such_module:T", "There is no module 'no_such_module'"),
         ("json.no_such_module:T", "There is no module 'json.no_such_module'"),
-        ("walks:T", "walks has no 'T'; its trainers are WalkTrainer, StrideTrainer"),
+        (
+            "stateful_trainer:T",
+            "stateful_trainer has no 'T'; its trainers are WalkTrainer, StrideTrainer",
+        ),
     ],
 )
 def test_a_name_that_leads_nowhere_is_told(name: str, text: str) -> None:
@@ -404,7 +409,9 @@ def test_a_name_that_leads_nowhere_is_told(name: str, text: str) -> None:
 def test_a_plan_that_differs_only_in_the_trainers_code_is_the_same(path: Path) -> None:
     tune(Climb(), 2, path, rounds=[1])
     before = facts(path)
-    with pytest.raises(PlanChangedError, match="trainer: was tiny:Climb, is test_pickling:Other"):
+    with pytest.raises(
+        PlanChangedError, match="trainer: was small_trainers:Climb, is test_pickling:Other"
+    ):
         tune(Other(), 2, path, rounds=[1])
     assert facts(path) == before
 

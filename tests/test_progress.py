@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import ROOT, TESTS, Climb, Hill, tune
+from processes import ROOT, TESTS
+from small_trainers import Climb, Hill, tune
 
 from letstune.journal.journal import Journal
 from letstune.rounds.events import EpochFinished, Event, TrialFailed, TrialProposed
@@ -26,7 +27,7 @@ PLAN = Plan(
     store={"name": "directory", "options": {}},
     lag=0,
     keep_checkpoints=10,
-    trainer="tiny:Climb",
+    trainer="small_trainers:Climb",
 )
 
 
@@ -175,9 +176,9 @@ def test_on_a_terminal_a_line_changes(clock: Clock, capsys: pytest.CaptureFixtur
 
 
 NOTEBOOK = """
-import letstune, tiny, letstune.telling.progress
+import letstune, small_trainers, letstune.telling.progress
 letstune.telling.progress.REFRESH = 0.0
-tiny.tune(tiny.Climb(), 3, {journal!r}, rounds=[2], progress=True)
+small_trainers.tune(small_trainers.Climb(), 3, {journal!r}, rounds=[2], progress=True)
 """
 
 

@@ -12,8 +12,8 @@ from typing import Any, get_type_hints
 import cloudpickle
 import pytest
 from hypothesis import given
-from test_architecture import PUBLIC
-from tiny import Climb, Point, tune
+from rooms import PUBLIC
+from small_trainers import Climb, Point, tune
 
 import letstune
 from letstune import EpochTrainer, Params, Rounds, Space, rand
@@ -151,5 +151,5 @@ def test_annotations_of_classes_that_users_derive_from_are_resolved(base: type) 
 
 
 def test_a_class_of_the_users_keeps_its_own_name() -> None:
-    assert Point.__module__ == "tiny"
+    assert Point.__module__ == "small_trainers"
     assert cloudpickle.loads(cloudpickle.dumps(Point)) is Point

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from tiny import Climb, Hill, Point
+from small_trainers import Climb, Hill, Point
 
 import letstune
 from letstune import StopTraining
@@ -132,8 +132,11 @@ def test_nothing_is_left_behind(
 
 
 def test_the_command_ends_with_1_if_there_is_a_difference() -> None:
-    done = CliRunner().invoke(main, ["rehearse", "tiny:Hill", "-n", "1"])
-    assert (done.exit_code, done.output) == (0, "tiny:Hill comes out the same in pieces.\n")
+    done = CliRunner().invoke(main, ["rehearse", "small_trainers:Hill", "-n", "1"])
+    assert (done.exit_code, done.output) == (
+        0,
+        "small_trainers:Hill comes out the same in pieces.\n",
+    )
     forgetful = ["rehearse", "test_rehearsal:ForgetsAField", "-n", "1", "--epochs", "2", "--json"]
     done = CliRunner().invoke(main, forgetful)
     assert done.exit_code == 1

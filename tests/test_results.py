@@ -13,9 +13,10 @@ from sqlite3 import connect
 from typing import Any
 
 import pytest
+from processes import environment
 from rich.console import Console
-from tiny import Climb, Hill, Point, environment, tune
-from walks import WalkTrainer
+from small_trainers import Climb, Hill, Point, tune
+from stateful_trainer import WalkTrainer
 
 import letstune
 from letstune import Params, SimpleTrainer, TuningResults, rand

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 import sqlite_utils  # noqa: F401 (once here, rather than in hundreds of forked processes)
-from facts import facts, recorded_epochs
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from walks import NearBest, StrideTrainer, WalkTrainer
+from journal_facts import facts, recorded_epochs
+from stateful_trainer import NearBest, StrideTrainer, WalkTrainer
 
 import letstune
 from letstune import Rounds

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from facts import facts
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from journal_facts import facts
 from scipy.stats import qmc
+from small_trainers import Hill, Point, tune
 from strategies import distributions, spaces
-from tiny import Hill, Point, tune
 
 from letstune import Params, SimpleTrainer, rand
 from letstune.errors import MissingPackageError, PlanError, SpaceError

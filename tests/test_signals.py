@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from facts import facts, metrics_of, recorded_epochs
-from tiny import TESTS, Climb, environment, tune
+from journal_facts import facts, metrics_of, recorded_epochs
+from processes import TESTS, environment
+from small_trainers import Climb, tune
 
 import letstune
 from letstune import Interrupted
@@ -27,11 +28,11 @@ AT = 5
 """In the middle of this epoch, counted from 0 over all trials, the signals come."""
 
 SCRIPT = """
-import sys, tiny, letstune
+import sys, small_trainers, letstune
 
 LEFT = [True] * int(sys.argv[2])
 
-class Waiting(tiny.Climb):
+class Waiting(small_trainers.Climb):
     def train_epoch(self, epoch):
         if LEFT:
             LEFT.pop()

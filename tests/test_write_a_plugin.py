@@ -9,7 +9,7 @@ import venv
 from pathlib import Path
 
 import pytest
-from tiny import ROOT
+from processes import ROOT
 
 import letstune
 

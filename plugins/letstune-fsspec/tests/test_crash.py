@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from facts import facts, recorded_epochs
 from folders import contents, empty, fill, noise
+from journal_facts import facts, recorded_epochs
 from letstune.training import Stored, fetch
 from proxy import CUT, CUT_LATE, Proxy, Request
 
@@ -35,7 +35,7 @@ RUN = """
 import sys
 import letstune
 from letstune_fsspec import FsspecStore
-from walks import WalkTrainer
+from stateful_trainer import WalkTrainer
 
 if __name__ == "__main__":
     journal, uri, endpoint = sys.argv[1:]

@@ -18,7 +18,7 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from letstune.errors import CheckpointError, StoreError
 from proxy import CUT, CUT_LATE, DROP, HANG, Proxy, Request
-from tiny import Hill, tune
+from small_trainers import Hill, tune
 
 from letstune_fsspec import FsspecStore
 from letstune_fsspec.manifest import INLINE

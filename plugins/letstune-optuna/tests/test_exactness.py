@@ -12,7 +12,7 @@ from typing import Any
 import cloudpickle
 import letstune
 import optuna
-import own
+import own_samplers as own
 import pytest
 from letstune import Params, Sampler, rand
 from letstune.errors import PlanError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 import optuna
-import own
+import own_samplers as own
 import pytest
 from letstune import Sampler
 from letstune.testing import SamplerSuite

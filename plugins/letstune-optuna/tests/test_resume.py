@@ -10,7 +10,7 @@ from typing import Any
 
 import letstune
 import optuna
-import own
+import own_samplers as own
 import pytest
 from letstune import Observer, Rounds
 from letstune.testing import Child

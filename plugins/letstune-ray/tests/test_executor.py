@@ -16,10 +16,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import climbers
 import letstune_ray.executor
 import pytest
-from climbers import (
+import trainers
+from letstune_ray import RayExecutor
+from letstune_ray.cluster import connect
+from trainers import (
     Climb,
     Hangs,
     HangsOnce,
@@ -31,8 +33,6 @@ from climbers import (
     drained,
     task,
 )
-from letstune_ray import RayExecutor
-from letstune_ray.cluster import connect
 
 import letstune
 from letstune import Store
@@ -402,9 +402,9 @@ def test_a_cluster_of_its_own_ends_with_the_run(
     tune(tmp_path / "plain.db")
     script = tmp_path / "script.py"
     script.write_text(
-        f"import sys; sys.path.insert(0, {str(Path(climbers.__file__).parent)!r})\n"
-        "import letstune, climbers, ray\n"
-        f"letstune.tune(climbers.Climb(), 8, rounds=[2, 3], journal={str(tmp_path / 'run.db')!r}, "
+        f"import sys; sys.path.insert(0, {str(Path(trainers.__file__).parent)!r})\n"
+        "import letstune, trainers, ray\n"
+        f"letstune.tune(trainers.Climb(), 8, rounds=[2, 3], journal={str(tmp_path / 'run.db')!r}, "
         "seed=1, progress=False, workers='ray://local')\n"
         "assert not ray.is_initialized()\n"
     )

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from climbers import Climb, Raises, Slow, task
 from letstune_ray import seat as module
 from letstune_ray.cluster import needs
 from letstune_ray.seat import Here, Seat, versions
+from trainers import Climb, Raises, Slow, task
 
 from letstune import Store
 from letstune.errors import CheckpointError, PickleError

@@ -1,8 +1,5 @@
-"""The smallest trainers, and real processes that run them."""
+"""The smallest trainers, one of each kind, and how they are tuned."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -65,43 +62,21 @@ def tune(trainer: Any, n_trials: int, journal: Path, **options: Any) -> TuningRe
     )
 
 
-def in_all(folder: Path) -> dict[str, bytes]:
-    """Return every file below a folder, to see that nothing has changed."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
+class Odd(Climb):
+    """Returns the values of its dataset, one an epoch; None raises an exception."""
+
+    def train_epoch(self, epoch: int) -> dict[str, float]:
+        value = self.dataset[epoch]
+        if value is None:
+            raise ValueError("as asked for")
+        return {"height": value, "negated": -value, "other": 0.1}
 
 
-ROOT = Path(letstune.__file__).parents[1]
-TESTS = Path(__file__).parent
+def made(path: Path) -> None:
+    tune(Climb(), 6, path, rounds=[1, 1])
 
 
-def environment(*folders: Path, **variables: str) -> dict[str, str]:
-    """Return the environment of a process that can import letstune, and from ``folders``."""
-    paths = os.pathsep.join(map(str, [ROOT, *folders]))
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("LETSTUNE")}
-    return {**kept, "PYTHONPATH": paths, "PYTHONHASHSEED": "7", **variables}
+class Modelled(Params):
+    model_cls = dict
 
-
-def python(
-    *arguments: object, cwd: Path, paths: tuple[Path, ...] = (TESTS,), **variables: str
-) -> "subprocess.CompletedProcess[str]":
-    """Run Python to its end, in a process of its own."""
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        cwd=cwd,
-        env=environment(*paths, **variables),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-
-
-def command(
-    *arguments: object, cwd: Path, paths: tuple[Path, ...] = (), **variables: str
-) -> "subprocess.CompletedProcess[str]":
-    """Run the command line, as a user in a folder of their own does."""
-    return python("-m", "letstune", *arguments, cwd=cwd, paths=paths, **variables)
+    x: float = rand.uniform(0, 1)

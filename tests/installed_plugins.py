@@ -1,7 +1,10 @@
 """Distributions that are installed in a folder of the import path, as pip does it."""
 
+import sys
+from importlib import import_module
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 
 def install(
@@ -47,7 +50,7 @@ MIDDLE = """
     def register_samplers(register):
         register("middle", Middle)
     """
-"""A sampler that goes its way in small steps, for `tiny.Point`."""
+"""A sampler that goes its way in small steps, for `small_trainers.Point`."""
 
 FOLDERS = """
     from pathlib import Path
@@ -83,3 +86,19 @@ LONE = """
         register("letstune_lone", Lone)
     """
 """An executor with a scheme, and for an object; it says that it has many workers."""
+
+
+def recorded(path: Path, fact: str) -> Any:
+    from letstune.journal.journal import Journal
+
+    journal = Journal(path)
+    try:
+        return journal.facts()[fact]
+    finally:
+        journal.close()
+
+
+def imported(site: Path, name: str) -> Any:
+    """Return a module that was installed in a test, as a user's script imports it."""
+    sys.modules.pop(name, None)
+    return import_module(name)

@@ -4,6 +4,7 @@ import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 QUERIES = {
     "trials": "SELECT trial, params, sampler FROM trials",
@@ -44,3 +45,15 @@ def metrics_of(path: Path) -> dict[tuple[int, int], dict[str, float]]:
             (trial, epoch): {name: float(value) for name, value in json.loads(metrics).items()}
             for trial, epoch, metrics in db.execute("SELECT trial, epoch, metrics FROM epochs")
         }
+
+
+def query(path: Path, sql: str) -> list[Any]:
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+        return db.execute(sql).fetchall()
+
+
+def assert_same(path: Path, other: Path) -> None:
+    found, wanted = facts(path), facts(other)
+    for table in wanted:
+        if table != "pickles":
+            assert found[table] == wanted[table], table

@@ -8,6 +8,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from small_trainers import Hill, Point
+
 from letstune import EpochTrainer, Params, rand
 
 KINDS = [
@@ -115,3 +117,15 @@ class Lying(Trouble):
 
     def train_epoch(self, epoch: int) -> Any:
         return None if epoch == 1 else super().train_epoch(epoch)
+
+
+class Hopeless(Hill):
+    def train(self, params: Point) -> Any:
+        raise ValueError("never")
+
+
+class Unlucky(Hill):
+    def train(self, params: Point) -> Any:
+        if params.x < 0:
+            raise ValueError("below")
+        return super().train(params)

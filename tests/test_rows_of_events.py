@@ -1,0 +1,51 @@
+"""Each kind of event declares its rows once, and a column of a later schema is found by name."""
+
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from journal_facts import query
+from small_trainers import made
+from test_journal import GOLDEN
+
+from letstune.journal import schema
+from letstune.journal.journal import Journal
+from letstune.journal.rows import ROWS
+from letstune.journal.schema import TABLES, VERSION
+from letstune.journal.tables import Column
+from letstune.rounds.events import Event
+
+
+def test_every_kind_of_event_is_rows_of_a_table() -> None:
+    assert set(ROWS) == set(get_args(Event))
+    assert {rows.table for rows in ROWS.values()} <= set(TABLES.values())
+
+
+def test_what_only_sqlite_finds_wrong_is_told(path: Path) -> None:
+    made(path)
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("PRAGMA writable_schema = ON")
+        db.execute("UPDATE sqlite_master SET sql = replace(sql, 'sampler TEXT', 'sampler INTEGER')")
+    with closing(Journal(path)) as journal:
+        assert "non-INTEGER value in trials.sampler" in journal.damage()
+
+
+def test_a_column_of_a_later_schema_is_the_last_one_wherever_it_is(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    epochs, new = TABLES["epochs"], Column("TEXT", "Why.", since=VERSION + 1)
+    later = replace(epochs, columns={**epochs.columns, "why": new})
+    monkeypatch.setitem(TABLES, "epochs", later)
+    monkeypatch.setattr(schema, "VERSION", VERSION + 1)
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(GOLDEN[-1].read_text())
+    fresh = path.with_name("fresh.db")
+    for each in (path, fresh):
+        schema.migrate(each)
+        assert query(each, "PRAGMA user_version") == [(VERSION + 1,)]
+        assert [row[1] for row in query(each, "PRAGMA table_info(epochs)")] == list(later.columns)
+    assert {why for (why,) in query(path, later.select(["why"], VERSION + 1))} == {None}
+    assert later.select(["trial", "why"], VERSION) == "SELECT trial, NULL FROM epochs"
