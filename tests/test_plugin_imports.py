@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from processes import ROOT
 from test_architecture import PUBLIC, imported
-from tiny import ROOT
 
 FOLDER = ROOT / "plugins"
 FILES = sorted(FOLDER.glob("*/letstune_*/**/*.py")) + sorted(FOLDER.glob("*/tests/**/*.py"))

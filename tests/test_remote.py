@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import Climb, Point
+from small_trainers import Climb, Point
 
 from letstune.errors import Interrupted, WorkerError
 from letstune.rounds.events import EpochFinished, Event, Task, TaskEnded, TrialFailed, WorkerDied
