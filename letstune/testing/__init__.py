@@ -28,7 +28,7 @@ pytest.register_assert_rewrite(
 )
 
 from letstune.testing.executors import ExecutorSuite  # noqa: E402 (after the rewriting)
-from letstune.testing.runs import Job  # noqa: E402
+from letstune.testing.runs import Job, facts  # noqa: E402
 from letstune.testing.samplers import SamplerSuite  # noqa: E402
 from letstune.testing.spaces import finite_spaces, spaces  # noqa: E402
 from letstune.testing.stores import StoreSuite  # noqa: E402
@@ -41,6 +41,7 @@ __all__ = [
     "StoreSuite",
     "Verdict",
     "check",
+    "facts",
     "finite_spaces",
     "spaces",
 ]

@@ -16,6 +16,7 @@ import psutil
 import pytest
 from distributed import Client
 
+from letstune.testing import facts
 from letstune.workers.worker_process import MARK
 
 TESTS = Path(__file__).parent
@@ -123,6 +124,11 @@ def wait_until(true: Any, within: float = PATIENCE) -> None:
         if time.monotonic() > until:
             raise TimeoutError(f"not true for {within} s")
         time.sleep(0.02)
+
+
+def recorded_epochs(path: Path) -> int:
+    """Return how many epochs are recorded."""
+    return len(facts(path)["epochs"]) if path.exists() else 0
 
 
 def training() -> list[int]:

@@ -46,8 +46,7 @@ from letstune.journal.journal import Journal
 from letstune.plugins import installed as plugins
 from letstune.rounds.events import EpochFinished, TaskEnded, TrialFailed
 from letstune.runs.skip import skip_trial
-from letstune.testing import ExecutorSuite
-from letstune.testing.runs import facts
+from letstune.testing import ExecutorSuite, facts
 from letstune.training.stores import DirectoryStore, Store
 from letstune.workers.job import Job
 
