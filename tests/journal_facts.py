@@ -1,4 +1,4 @@
-"""What a journal says, without clocks, sessions, deaths and the names of checkpoints."""
+"""What a journal says: rows, metric values, and whether it says the same as another."""
 
 import json
 import sqlite3
@@ -6,27 +6,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-QUERIES = {
-    "trials": "SELECT trial, params, sampler FROM trials",
-    "epochs": "SELECT trial, epoch, value, metrics, checkpoint IS NULL, bytes, sha256 FROM epochs",
-    "stops": "SELECT trial, epoch FROM stops",
-    # Where a worker was when it died or hung depends on the clock; a trainer's error does not.
-    "failures": "SELECT trial, epoch, kind, message, iif(kind = 'raised', traceback, '') "
-    "FROM failures",
-    "deletions": "SELECT trial, epoch, why FROM deletions",
-    "plan": "SELECT fact, value FROM plan "
-    "WHERE fact NOT IN ('store', 'versions', 'workers', 'executor', 'gpus', 'threads')",
-    "pickles": "SELECT name, json_extract(about, '$.type') FROM pickles",
-}
+from letstune.journal.comparable import facts
 
-
-def facts(path: Path) -> dict[str, list[str]]:
-    """Return all rows of all tables, as text that is the same only if every bit is."""
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
-        return {
-            table: sorted(map(repr, db.execute(query).fetchall()))
-            for table, query in QUERIES.items()
-        }
+__all__ = ["assert_same", "facts", "metrics_of", "query", "recorded_epochs"]
 
 
 def recorded_epochs(path: Path) -> int:

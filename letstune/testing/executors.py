@@ -28,7 +28,6 @@ from letstune.testing.runs import (
     Climb,
     Corners,
     Experiment,
-    Facts,
     Job,
     MakeExecutor,
     facts,
@@ -363,7 +362,7 @@ def _watched(make_executor: MakeExecutor, seed: int | None, job: Job) -> Watched
     return Watched(make_executor(job), seed)
 
 
-def _ran(make_executor: MakeExecutor, path: Path) -> Facts:
+def _ran(make_executor: MakeExecutor, path: Path) -> dict[str, list[str]]:
     """Return the facts of a run, which comes to an end even if its tasks do not."""
 
     def make(job: Job) -> Executor:
@@ -374,7 +373,7 @@ def _ran(make_executor: MakeExecutor, path: Path) -> Facts:
     return facts(path)
 
 
-def _in_process(folder: Path) -> Facts:
+def _in_process(folder: Path) -> dict[str, list[str]]:
     return _ran(lambda job: InProcessExecutor(job.worker()), folder / "in-process.db")
 
 

@@ -10,11 +10,12 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 
 from letstune import EpochTrainer, Params, StopTraining, rand
+from letstune.journal.comparable import facts as facts
 from letstune.journal.journal import Journal, create
 from letstune.rounds.events import Task, TaskEnded
 from letstune.rounds.plan import Plan, Rounds
@@ -301,36 +302,4 @@ class Experiment:
             lag=self.lag,
             keep_checkpoints=3,
             trainer=type_name(Climb),
-        )
-
-
-class Facts(NamedTuple):
-    """What a journal says, without clocks, sessions and names of checkpoints.
-
-    Two are equal only if every bit of every value is.
-    """
-
-    trials: list[str]
-    epochs: list[str]
-    failures: list[str]
-    ends: list[str]
-    kept: list[tuple[int, int]]
-
-
-def facts(path: Path) -> Facts:
-    """Return what a journal says."""
-    with closing(Journal(path)) as journal:
-        _, state = journal.load()
-        return Facts(
-            trials=[trial.params for trial in state.trials],
-            epochs=sorted(
-                f"{e.trial} {e.epoch} {e.value!r} {sorted(e.metrics.items())} "
-                f"{e.checkpoint and e.checkpoint[1:]}"
-                for e in journal.epochs()
-            ),
-            failures=sorted(
-                f"{f.trial} {f.epoch} {f.kind} {f.message}" for f in journal.failures()
-            ),
-            ends=[f"{trial.status} {trial.round}" for trial in state.trials],
-            kept=[(i, epoch) for i, t in enumerate(state.trials) for epoch in sorted(t.kept)],
         )

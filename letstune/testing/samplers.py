@@ -26,7 +26,6 @@ from letstune.testing.runs import (
     Corners,
     CrashError,
     Experiment,
-    Facts,
     Job,
     Landscape,
     ShuffledExecutor,
@@ -324,7 +323,7 @@ class SamplerSuite:
                 experiment.play(path, _copy(sampler), executor)
                 finished = True
             except CrashError:
-                assert len(facts(path).trials) <= experiment.n_trials
+                assert len(facts(path)["trials"]) <= experiment.n_trials
         assert facts(path) == wanted
 
     def test_resumes_exactly_after_sigkill(
@@ -349,7 +348,7 @@ def _shuffled(slots: int, seed: int, crash_after: int | None, job: Job) -> Shuff
     return ShuffledExecutor(job, slots, seed, crash_after)
 
 
-def _straight(experiment: Experiment, sampler: Sampler, folder: Path) -> Facts:
+def _straight(experiment: Experiment, sampler: Sampler, folder: Path) -> dict[str, list[str]]:
     """Return the facts of a run in one go, with one worker."""
     path = folder / "straight.db"
     experiment.play(path, _copy(sampler), partial(_shuffled, 1, 0, None))

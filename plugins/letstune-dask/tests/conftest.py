@@ -16,6 +16,8 @@ import psutil
 import pytest
 from distributed import Client
 
+from letstune.testing import facts
+
 TESTS = Path(__file__).parent
 PATIENCE = 90.0
 
@@ -124,6 +126,11 @@ def wait_until(true: Any, within: float = PATIENCE) -> None:
         if time.monotonic() > until:
             raise TimeoutError(f"not true for {within} s")
         time.sleep(0.02)
+
+
+def recorded_epochs(path: Path) -> int:
+    """Return how many epochs are recorded."""
+    return len(facts(path)["epochs"]) if path.exists() else 0
 
 
 def training() -> list[int]:

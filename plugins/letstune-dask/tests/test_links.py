@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import TESTS, training, wait_until
+from conftest import TESTS, recorded_epochs, training, wait_until
 from test_run import wanted
-from trainers import facts, recorded_epochs
+
+from letstune.testing import facts
 
 pytestmark = pytest.mark.slow
 

@@ -18,14 +18,15 @@ from typing import Any
 
 import dask
 import pytest
-from conftest import TESTS, LocalCluster, training, wait_until
+from conftest import TESTS, LocalCluster, recorded_epochs, training, wait_until
 from letstune_dask import DaskExecutor
 from letstune_dask.bench import LEASE
 from letstune_dask.cluster import TRIES, Cluster
-from trainers import HangsOnce, Here, Walk, facts, recorded_epochs
+from trainers import HangsOnce, Here, Walk
 
 import letstune
 from letstune.errors import CheckpointError, Interrupted, PickleError, PlanError, WorkerError
+from letstune.testing import facts
 from letstune.training import DirectoryStore
 from letstune.workers import Job
 

@@ -1,26 +1,16 @@
-"""A trainer whose epochs take a while, and what a journal says of a run."""
+"""A trainer whose epochs take a while, and a store that is elsewhere on each machine."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
-import sqlite3
 import time
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from letstune import Checkpoint, EpochTrainer, Params, rand
 from letstune.training import DirectoryStore
-
-QUERIES = {
-    "trials": "SELECT trial, params, sampler FROM trials",
-    "epochs": "SELECT trial, epoch, value, metrics, checkpoint IS NULL, bytes, sha256 FROM epochs",
-    "stops": "SELECT trial, epoch FROM stops",
-    "failures": "SELECT trial, epoch, kind, message FROM failures",
-    "deletions": "SELECT trial, epoch, why FROM deletions",
-}
 
 
 class Point(Params):
@@ -82,21 +72,3 @@ class Here(DirectoryStore):
 
     def __reduce__(self) -> Any:
         return Here, (self.where,)
-
-
-def facts(path: Path) -> dict[str, list[str]]:
-    """Return all rows, without clocks and deaths, as text that is the same only if all is."""
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
-        return {
-            table: sorted(map(repr, db.execute(query).fetchall()))
-            for table, query in QUERIES.items()
-        }
-
-
-def recorded_epochs(path: Path) -> int:
-    """Return how many epochs are recorded."""
-    if not path.exists():
-        return 0
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
-        ((count,),) = db.execute("SELECT count(*) FROM epochs")
-    return int(count)

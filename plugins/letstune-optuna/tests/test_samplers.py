@@ -10,14 +10,14 @@ import cloudpickle
 import numpy as np
 import optuna
 import pytest
+from histories import observations, walks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from letstune import Observation, Params, Sampler, Space, rand
 from letstune.errors import MissingPackageError, PlanError, SpaceError
 from letstune.samplers import Purpose, generator
-from letstune.testing import Child
-from spaces import observations, spaces, walks
-from trainers import recorded
+from letstune.testing import Child, spaces
+from trainers import Linear, Tree, recorded
 
 from letstune_optuna import CMAES, GP, NSGAII, QMC, TPE, OptunaSampler
 from letstune_optuna.samplers import factory
@@ -121,15 +121,6 @@ def test_recorded_params_lead_to_the_same_proposal(name: str, data: st.DataObjec
     ]
     wanted = propose(SAMPLERS[name](), space, history, 1)
     assert propose(SAMPLERS[name](), recorded, read, 1).to_json() == wanted.to_json()
-
-
-class Linear(Params):
-    alpha: float = rand.uniform(1e-4, 1, log=True)
-
-
-class Tree(Params):
-    depth: int = rand.ints(1, 30, log=True)
-    leaf: float = rand.normal(0.1, 1, log=True)
 
 
 class Model(Params):

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from letstune import Observation, Params, rand
+from letstune.testing import spaces
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import NSGAIISampler, PartialFixedSampler, TPESampler
 from optuna.trial import TrialState
-from spaces import spaces
 
 from letstune_optuna.axes import Axes
 from letstune_optuna.seeding import dumps, loads

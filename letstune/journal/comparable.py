@@ -1,0 +1,36 @@
+"""What two journals of the same run have in common, however it came about."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+_QUERIES: Final = {
+    "trials": "SELECT trial, params, sampler FROM trials",
+    "epochs": "SELECT trial, epoch, value, metrics, checkpoint IS NULL, bytes, sha256 FROM epochs",
+    "stops": "SELECT trial, epoch FROM stops",
+    # Where a worker was when it died or hung depends on the clock; a trainer's error does not.
+    "failures": "SELECT trial, epoch, kind, message, iif(kind = 'raised', traceback, '') "
+    "FROM failures",
+    "deletions": "SELECT trial, epoch, why FROM deletions",
+    "plan": "SELECT fact, value FROM plan "
+    "WHERE fact NOT IN ('store', 'versions', 'workers', 'executor', 'gpus', 'threads')",
+    "pickles": "SELECT name, json_extract(about, '$.type') FROM pickles "
+    "WHERE name NOT IN ('store', 'executor')",
+}
+
+
+def facts(path: Path) -> dict[str, list[str]]:
+    """Return what a journal says, by table, as text that is the same only if every bit is.
+
+    Clocks, sessions, deaths of workers, the names of checkpoints, and where and with how many
+    workers the run was carried out are left out. So a run that was interrupted, or had other
+    workers, has the facts of one that was not.
+    """
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+        return {
+            table: sorted(map(repr, db.execute(query).fetchall()))
+            for table, query in _QUERIES.items()
+        }
