@@ -67,26 +67,26 @@ Plan = Callable[..., None]
 
 
 class Killer(Observer):
-    """Kills its own process when an epoch or a failure is the n-th that is recorded."""
+    """Kills its own process at the n-th event of a session, once that is recorded."""
 
     def __init__(self, until: int) -> None:
         self.left = until
 
-    def epoch_recorded(self, epoch: object) -> None:
+    def _count(self, *_: object) -> None:
         self.left -= 1
         if self.left == 0:
             os._exit(9)
 
-    trial_failed = epoch_recorded
+    trial_proposed = epoch_recorded = trial_failed = _count
 
 
 def dying(plan: Plan, path: Path, sampler: OptunaSampler, until: int) -> None:
-    """Run a plan, and die after its n-th epoch."""
+    """Run a plan, and die at its n-th event."""
     plan(path, sampler, observers=[Killer(until)])
 
 
 def in_fork(plan: Plan, path: Path, sampler: OptunaSampler, until: int) -> bool:
-    """Run a plan in a process that dies after its n-th epoch; tell whether it got to its end."""
+    """Run a plan in a process that dies at its n-th event; tell whether it got to its end."""
     child = os.fork()
     if child == 0:
         code = 1
