@@ -42,7 +42,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def walked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run in which everything happens: failures, retries, stops, deletions, NaN, deaths, growth."""
+    """A run in which all happens: failures, retries, stops, deletions, NaN, deaths, growth."""
     path = tmp_path_factory.mktemp("walked") / "run.db"
     tune(WalkTrainer(), 30, path, seed=5, rounds=[2, 3, 4], keep_checkpoints=2)
     with closing(Journal(path, write=True)) as journal:

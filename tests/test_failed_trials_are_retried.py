@@ -239,14 +239,15 @@ def test_deaths_before_a_retry_do_not_count_after_it(path: Path) -> None:
 
 KILLED = """
 import sys, time
+from pathlib import Path
 from small_trainers import Climb
 
 class Slow(Climb):
     def train_epoch(self, epoch):
+        with open(self.dataset + ".began", "a") as began:
+            began.write(".")
         time.sleep(0.02)
-        if self.dataset and epoch == 2 and self.model[0] > 0 and not __import__("os").path.exists(
-            self.dataset
-        ):
+        if epoch == 2 and self.model[0] > 0 and not Path(self.dataset).exists():
             raise OSError("gone")
         return super().train_epoch(epoch)
 
@@ -278,16 +279,16 @@ def test_retries_survive_kills(path: Path, tmp_path: Path) -> None:
     shutil.copy(path, straight)
     shutil.copytree(path.with_name("run.checkpoints"), path.with_name("straight.checkpoints"))
     assert start(straight, "retry").wait(60) == 0
-    kills = 0
-    for pause in (0.5, 0.7, 0.9, 0.6, 0.8):
+    began = tmp_path / "mended.began"
+    for epochs in (1, 4, 2, 6):  # fewer than there are left
+        size = began.stat().st_size
         process = start(path, *(["retry"] if letstune.load(path).errors else []))
-        time.sleep(pause)
-        if process.poll() is None:
-            os.kill(process.pid, signal.SIGKILL)
-            kills += 1
+        while began.stat().st_size < size + epochs:
+            assert process.poll() is None
+            time.sleep(0.005)
+        os.kill(process.pid, signal.SIGKILL)
         process.wait()
     assert start(path).wait(60) == 0
-    assert kills
     assert letstune.load(path).errors == letstune.load(straight).errors == []
     found, wanted = facts(path), facts(straight)
     assert found["epochs"] == wanted["epochs"]
