@@ -20,6 +20,7 @@ from letstune.cli.options import (
     TRIAL,
     TRIALS,
     carried_out,
+    in_time,
     number_or_all,
     sizes,
 )
@@ -33,7 +34,7 @@ commands: Final = click.Group()
 
 @commands.command()
 @TRAINER
-@click.option("-n", "--n-trials", type=click.IntRange(1), required=True, help="Trials in all.")
+@click.option("-n", "--n-trials", type=click.IntRange(1), help="Trials in all.")
 @click.option(
     "--journal", type=click.Path(dir_okay=False, path_type=Path), help="The file of the run."
 )
@@ -64,13 +65,14 @@ commands: Final = click.Group()
     show_default=True,
     help="Keep checkpoints of this many of the best trials, or of all.",
 )
+@in_time
 @ACCEPT
 @RETRY
 @PASSTHROUGH
 @QUIET
 def tune(
     trainer: str,
-    n_trials: int,
+    n_trials: int | None,
     rounds: list[int] | None,
     keep: float | None,
     cohort: list[int] | None,
@@ -90,12 +92,15 @@ def tune(
       letstune tune digits.py:DigitsTrainer -n 64 --journal digits.db
       letstune tune mlp.py:MLPTrainer -n 64 --rounds 3,9,36 --keep 0.25 --seed 1
       letstune tune mlp.py:MLPTrainer -n 64 --sampler tpe --sampler-option multivariate=true
+      letstune tune mlp.py:MLPTrainer --until 07:00 --journal night.db
     """
     import letstune
     from letstune.training.pickling import load_object
 
     if store_option and store is None:
         raise click.UsageError("--store-option needs a --store.")
+    if n_trials is None and not (options["until"] or options["for_"]):
+        raise click.UsageError("Missing option '-n' / '--n-trials', or --until or --for.")
     tuning = letstune.tune(
         load_object(trainer),
         n_trials,
@@ -125,6 +130,7 @@ def _rounds(lengths: Any, keep: float | None, cohort: list[int] | None) -> Any:
 )
 @click.option("--dataset", help="A dataset instead of the recorded one, as text.")
 @carried_out
+@in_time
 @ACCEPT
 @RETRY
 @PASSTHROUGH

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from letstune.rounds.events import TrialFailed
+from letstune.rounds.events import EpochFinished, Event, TrialFailed, TrialStopped
+from letstune.rounds.state import State
 
 _FRAME = re.compile(r'^  File "(.+)", line (\d+), in (\S+)', re.MULTILINE)
 _NUMBER = r"0x[0-9a-f]+|-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?"
@@ -27,3 +28,46 @@ def signature(failure: TrialFailed) -> tuple[str, str, str]:
     file, line, function = (users or frames or [("", "", "")])[-1]
     where = f"{file}:{line} {function}" if file else ""
     return f"{failure.kind} {name}", re.sub(_NUMBER, "#", message), where
+
+
+class Streaks:
+    """Failures in a row that are alike, in each round, with no success in that round between.
+
+    They are counted for one session only: they decide when it ends, and never what a run does.
+
+    Args:
+        most: how many make it end; 0 for any number. None for 3 where nothing has succeeded in the
+            round, in this session or before, and 10 where something has.
+
+    Attributes:
+        end: the round, and the failures in it, that make the session end; None as long as none do.
+    """
+
+    def __init__(self, most: int | None) -> None:
+        self._most = most
+        self._alike: dict[int, list[TrialFailed]] = {}
+        self.end: tuple[int, list[TrialFailed]] | None = None
+
+    def see(self, event: Event, state: State) -> None:
+        """See an event, which is part of the state by now."""
+        match event:
+            case TrialFailed(number):
+                self._count(event, state.trials[number].round, state)
+            case TrialStopped(number):
+                for k in range(state.trials[number].round + 1):  # it has gone through all of them
+                    self._alike.pop(k, None)
+            case EpochFinished(number, epoch):
+                marks = state.trials[number].marks
+                if marks and marks[-1][0] == epoch + 1:  # it was the last of a round
+                    self._alike.pop(len(marks) - 1, None)
+
+    def _count(self, failure: TrialFailed, k: int, state: State) -> None:
+        before = self._alike.get(k, [])
+        if before and signature(before[-1]) != signature(failure):
+            before = []
+        self._alike[k] = [*before, failure]
+        most = self._most
+        if most is None:
+            most = 10 if any(len(trial.marks) > k for trial in state.trials) else 3
+        if most and len(self._alike[k]) >= most:
+            self.end = (k, self._alike[k])

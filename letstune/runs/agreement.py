@@ -49,6 +49,7 @@ class Run:
         growth: the facts of the plan that are to be recorded.
         pickles: what the journal is to keep, besides what it keeps.
         retried: the failed trials that are opened again.
+        endless: whether there are to be trials as long as there is time.
         notes: what the user is to be told.
     """
 
@@ -63,6 +64,7 @@ class Run:
     growth: Mapping[str, Any]
     pickles: Sequence[Pickle]
     retried: Sequence[int]
+    endless: bool
     notes: Sequence[str]
 
     def grow(self, opened: Journal, state: State) -> State:
@@ -104,6 +106,8 @@ def meet(asked: Request, opened: Journal, state: State) -> Run:
     recorded, plan = state.plan, _wanted(asked, state.plan, trainer)
     retried = _retried(asked, opened)
     trains = not state.finished or plan.grows(recorded) or bool(retried.thing)
+    endless = asked.timed and bool(opened.facts().get("endless"))
+    trains |= endless
     met = _backends(asked, opened, plan, trains=trains)
     if lines := list(_differences(asked, recorded, plan, met)):
         raise _plan_changed(opened.path, lines, begun=state.total_epochs > 0)
@@ -131,6 +135,7 @@ def meet(asked: Request, opened: Journal, state: State) -> Run:
         growth=growth | carried_out,
         pickles=pickles,
         retried=retried.thing,
+        endless=endless,
         notes=[
             *(*dataset.notes, *observers.notes, *_of_a_new_trainer(opened, state, pickles)),
             *retried.notes,

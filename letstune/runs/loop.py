@@ -6,20 +6,22 @@ This is the only place that does and records. It decides nothing.
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Final
 
-from letstune.errors import Interrupted, JournalError, TrainerError, WorkerError
+from letstune.errors import AlikeFailuresError, Interrupted, JournalError, TrainerError, WorkerError
 from letstune.journal.journal import Journal
 from letstune.rounds.decisions import Proposal, doomed, next_proposal, next_tasks, useless, visible
 from letstune.rounds.events import (
     CheckpointDeleted,
+    EpochFinished,
     Event,
     SpaceExhausted,
     Task,
@@ -28,7 +30,9 @@ from letstune.rounds.events import (
     TrialProposed,
     WorkerDied,
 )
+from letstune.rounds.failures import Streaks, signature
 from letstune.rounds.state import State
+from letstune.runs.deadline import Deadline
 from letstune.runs.skip import may_skip, requests, stop_of
 from letstune.samplers.sampler import Observation, Sampler, propose_distinct
 from letstune.space.params import Space
@@ -45,6 +49,8 @@ class Runner:
     """Runs a plan from wherever its journal stands to its end.
 
     ``token`` names this process in attempts, so that no checkpoint's name is ever used again.
+    ``endless`` adds trials as long as there is time. ``out_of_time`` tells that there was not
+    enough for all that was left to do.
     """
 
     state: State
@@ -56,10 +62,16 @@ class Runner:
     audience: Audience
     token: str
     passthrough_errors: bool = False
+    streaks: Streaks = field(default_factory=lambda: Streaks(0))
+    deadline: Deadline = field(default_factory=Deadline)
+    endless: bool = False
+    out_of_time: bool = False
     _running: dict[int, Task] = field(default_factory=dict)
     _due: list[CheckpointDeleted] = field(default_factory=list)
     _seen: dict[int, Observation] = field(default_factory=dict)
     _taken: set[str] = field(default_factory=set)
+    _late: set[int] = field(default_factory=set)
+    _between: set[int] = field(default_factory=set)  # two epochs
     _started: int = 0
     _looked: float = -LOOK
     _deaf: bool = False
@@ -78,7 +90,7 @@ class Runner:
             try:
                 self.audience.started(self.journal.path, self.state.plan)
                 self._train(interrupted)
-                if not self.state.finished:
+                if not self.state.finished and not (self.endless and self.out_of_time):
                     raise Interrupted(str(self.journal.path))
             except BaseException as error:
                 stopped = isinstance(error, Interrupted | KeyboardInterrupt)
@@ -106,6 +118,8 @@ class Runner:
             if interrupted() and not stopping:
                 stopping = True
                 self.executor.stop()
+            self._refuse_alike()
+            self._call_off()
             self.executor.recorded()
             if time.monotonic() >= self._looked + LOOK:
                 self._skip()
@@ -117,7 +131,12 @@ class Runner:
     def _start_tasks(self) -> bool:
         """Keep the executor busy; tell whether it is."""
         while (slots := self.executor.slots - len(self._running)) > 0:
-            for task in next_tasks(self.state.plan, self.state, self._running, slots):
+            tasks = next_tasks(self.state.plan, self.state, self._busy(), slots)
+            if late := [t.trial for t in tasks if not self.deadline.allows(self.state, t.trial)]:
+                self._late.update(late)
+                self.out_of_time = True
+                continue  # others may be quicker
+            for task in tasks:
                 self._started += 1
                 task = task._replace(attempt=f"{self.token}-{self._started}")
                 self._running[task.trial] = task
@@ -125,10 +144,60 @@ class Runner:
                 slots -= 1
             # Only now, since a sampler may take its time, and workers need not wait for it.
             proposal = next_proposal(self.state.plan, self.state, slots) if slots else None
-            if proposal is None:
+            if proposal is None and not self._grow():
                 break
-            self._propose(proposal)
+            if proposal is not None:
+                if not self.deadline.allows(self.state):
+                    self.out_of_time = True
+                    break
+                self._propose(proposal)
         return bool(self._running)
+
+    def _busy(self) -> Collection[int]:
+        """Return the trials that are in training, and those for which there is no time."""
+        return {*self._running, *self._late} if self._late else self._running
+
+    def _grow(self) -> bool:
+        """Plan more trials, if nothing but the time is an end to them; tell whether it did."""
+        if not (self.endless and self.state.finished and self.deadline.allows(self.state)):
+            return False
+        sizes = self.state.plan.cohort_sizes
+        more = self.state.plan.n_trials + max(sizes[-1], self.executor.slots)
+        self.journal.grow({"n_trials": more})
+        self.state = self.journal.load()[1]
+        self._let_go()
+        return not self.state.finished
+
+    def _call_off(self) -> None:
+        """Let no trial go on to an epoch for which there is no time."""
+        for trial in self._between & self._running.keys():
+            if not self.deadline.allows(self.state, trial):
+                del self._running[trial]
+                self.executor.cancel(trial)
+                self._late.add(trial)
+                self.out_of_time = True
+        self._between.clear()
+
+    def _refuse_alike(self) -> None:
+        """Stop when trials fail alike, one after another.
+
+        Raises:
+            AlikeFailuresError: so many have in this session.
+        """
+        if self.streaks.end is None or self.state.finished:
+            return
+        k, failures = self.streaks.end
+        trials = ", ".join(str(failure.trial) for failure in failures[:10])
+        _, _, where = signature(failures[-1])
+        path = self.journal.path
+        raise AlikeFailuresError(
+            f"{path}: {len(failures)} trials in a row failed alike in round {k + 1} (trials "
+            f"{trials}): {failures[-1].message}\n{where and f'It was raised in {where}. '}"
+            f"All is recorded; `letstune show {shlex.quote(str(path))} {failures[-1].trial}` has "
+            "the traceback. Mend the cause and run this again: what failed is tried again when "
+            "the trainer has changed, or by `letstune retry`. To go on regardless: max_failures=0, "
+            "--max-failures 0."
+        )
 
     def _propose(self, proposal: Proposal) -> None:
         """Have a cohort proposed, all of it or nothing."""
@@ -248,6 +317,10 @@ class Runner:
             self._delete(stored.uri)
         for event in events:
             self.state.apply(event)
+            self.streaks.see(event, self.state)
+            if isinstance(event, EpochFinished):
+                self.deadline.see(event)
+                self._between.add(event.trial)
         self._let_go()
         self.audience.recorded(events, self.state)
 

@@ -21,6 +21,7 @@ from letstune.rounds.numbers import whole_number
 from letstune.rounds.plan import SIMPLE_ROUNDS, Plan, Rounds
 from letstune.rounds.seeding import fresh_seed
 from letstune.runs.backend import Backend
+from letstune.runs.deadline import seconds_left
 from letstune.runs.how import asked_how, first_lag, how_many_workers
 from letstune.runs.pickles import describe_dataset, keep, keep_dataset, versions
 from letstune.training.pickling import type_name
@@ -38,6 +39,8 @@ class Recorded(Enum):
 
 
 RECORDED: Final = Recorded.RECORDED
+COHORT: Final = 64
+"""How many trials a run begins with, and compete, if it is to go on until the time is up."""
 
 
 class First(NamedTuple):
@@ -86,12 +89,28 @@ class Request:
     progress: bool | None = None
     accept_changes: bool = False
     retry_failed: bool | None = None
+    max_failures: Any = None
+    until: Any = None
+    for_: Any = None
 
     def __post_init__(self) -> None:
         # What can be refused is refused here: each of these is worked out once, and kept.
         _ = self.how, self.values, self.backends, self.told, self.pickles, self.kept_dataset
         if self.begins:
             self.rounds_of(None)
+        if self.max_failures is not None:
+            whole_number("max_failures", self.max_failures, 0)
+        seconds_left(self.until, self.for_)
+
+    @property
+    def endless(self) -> bool:
+        """Whether there are to be trials as long as there is time, if this begins the run."""
+        return self.begins and self.timed and self.n_trials is None
+
+    @property
+    def timed(self) -> bool:
+        """Whether the session is to end at some time."""
+        return self.until is not None or self.for_ is not None
 
     @cached_property
     def executor(self) -> Backend | None:
@@ -108,7 +127,7 @@ class Request:
     def values(self) -> dict[str, Any]:
         """Those fields of `Plan` that are asked for and are not for other parts to describe."""
         asked: dict[str, Any] = {} if self.trainer is None else facts_of_trainer(self.trainer)
-        if self.n_trials is not RECORDED:
+        if self.n_trials is not RECORDED and not self.endless:
             asked["n_trials"] = whole_number("n_trials", self.n_trials, 1)
         for name in ("lag", "seed"):
             if (given := getattr(self, name)) is not None:
@@ -172,18 +191,29 @@ class Request:
                 f"rounds={given!r}: a SimpleTrainer trains each trial in one go, so it takes "
                 "no rounds. Leave them out, or derive the trainer from letstune.EpochTrainer."
             )
+        if given is None and recorded is not None:
+            return recorded.rounds
         if given is None:
-            default = Rounds(SIMPLE_ROUNDS) if simple else Rounds()
-            return default if recorded is None else recorded.rounds
+            return self._in_cohorts(Rounds(SIMPLE_ROUNDS) if simple else Rounds())
         if isinstance(given, Rounds):
-            return given
+            return self._in_cohorts(given)
         if isinstance(given, str | bytes) or not hasattr(given, "__iter__"):
             raise PlanError(
                 f"rounds={given!r}: expected numbers of epochs, such as [3, 9, 36], or timedeltas."
             )
         if recorded is None or self.begins:
-            return Rounds(given)
+            return self._in_cohorts(Rounds(given))
         return Rounds(given, keep=recorded.rounds.keep, cohort=recorded.rounds.cohort)
+
+    def _in_cohorts(self, rounds: Rounds) -> Rounds:
+        """Return rounds in which there can be trials without end: else, all would be one cohort."""
+        if (
+            not self.endless
+            or rounds.cohort is not None
+            or self.backends["sampler"].make().adaptive
+        ):
+            return rounds
+        return replace(rounds, cohort=COHORT)
 
     def first_plan(self) -> Plan:
         """Return the plan of a run that this begins.
@@ -192,7 +222,7 @@ class Request:
             LetstuneError: the executor cannot be reached, to ask how many tasks it can train.
         """
         sampler, store = self.backends["sampler"], self.backends["store"]
-        asked = {"lag": 0, "seed": fresh_seed(), **self.values, **self.how}
+        asked = {"lag": 0, "seed": fresh_seed(), "n_trials": COHORT, **self.values, **self.how}
         plan = Plan(
             **asked,
             rounds=self.rounds_of(None),
@@ -213,6 +243,7 @@ class Request:
         """
         facts = self.first_plan().to_facts()
         facts |= {"versions": versions(self.trainer), "observers": named_observers(self.told or ())}
+        facts |= {"endless": True} if self.endless else {}
         path, (dataset, why_not) = self.journal, self.kept_dataset
         where = "" if self.named else f"letstune: {path}; resume with: {to_resume(path)}"
         return First(

@@ -21,10 +21,12 @@ from letstune.journal.journal import Journal, create, now
 from letstune.journal.lock import JournalLock
 from letstune.journal.paths import journal_path
 from letstune.results.results import TuningResults, _Run
+from letstune.rounds.failures import Streaks
 from letstune.rounds.plan import Plan, Rounds
 from letstune.rounds.state import State
 from letstune.runs.agreement import Run, meet
 from letstune.runs.backend import open_store
+from letstune.runs.deadline import Deadline, seconds_left
 from letstune.runs.how import crowded
 from letstune.runs.loop import Runner
 from letstune.runs.request import RECORDED, Request, to_resume
@@ -55,7 +57,7 @@ RoundsLike = Rounds | Sequence[int] | Sequence[timedelta]
 @public("letstune")
 def tune(
     trainer: Trainer[P],
-    n_trials: int,
+    n_trials: int | None = None,
     *,
     dataset: object = None,
     journal: str | os.PathLike[str] | None = None,
@@ -75,6 +77,9 @@ def tune(
     progress: bool | None = None,
     accept_changes: bool = False,
     retry_failed: bool | None = None,
+    max_failures: int | None = None,
+    until: datetime | str | None = None,
+    for_: float | timedelta | None = None,
 ) -> TuningResults[P]:
     """Tune a trainer's params, and return its trials, best first.
 
@@ -84,7 +89,8 @@ def tune(
 
     Args:
         trainer: a `SimpleTrainer` or an `EpochTrainer`, pickleable.
-        n_trials: how many params to try in all. Fewer are tried if there are no more.
+        n_trials: how many params to try in all. Fewer are tried if there are no more. It may be
+            left out where ``until`` or ``for_`` says when to end.
         dataset: passed to ``trainer.load_dataset``. Kept in the journal, unless its pickle takes
             more than 64 MiB, or than the environment variable LETSTUNE_DATASET_LIMIT says.
         journal: the SQLite file that holds the run. By default a new one in ``letstune-runs/``.
@@ -118,9 +124,16 @@ def tune(
             store's plugin is installed now.
         retry_failed: open the trials again that have failed, from their last recorded epochs. By
             default, that is done if the trainer has changed since, and told.
+        max_failures: stop when so many trials in a row have failed alike in a round; 0 for never.
+            By default 3 as long as no trial has got through that round, and 10 then.
+        until: when to end: a `datetime`, or a text such as ``"07:00"``, ``"2026-11-28T07:00"``, or
+            ``"slurm"`` for the end of the job. No epoch is begun that is not expected to end in
+            time, judged by those before it; what is left is for `resume`.
+        for_: how long to train, in seconds or as `timedelta`. The earlier end holds.
 
     Raises:
         PlanError: an argument is not what it must be.
+        AlikeFailuresError: so many trials failed alike; see ``max_failures``.
         PlanChangedError: the journal was started with another plan. Nothing was changed.
         TrainerError: the trainer cannot be driven, or returned what is not metric values.
         PickleError: the trainer cannot be pickled.
@@ -174,6 +187,9 @@ def tune(
             progress=progress,
             accept_changes=accept_changes,
             retry_failed=retry_failed,
+            max_failures=max_failures,
+            until=until,
+            for_=for_,
         )
     )
 
@@ -196,6 +212,9 @@ def resume(
     progress: bool | None = None,
     accept_changes: bool = False,
     retry_failed: bool | None = None,
+    max_failures: int | None = None,
+    until: datetime | str | None = None,
+    for_: float | timedelta | None = None,
 ) -> TuningResults[P]:
     """Go on with a run where it stopped, and return its trials, best first.
 
@@ -218,6 +237,9 @@ def resume(
         progress: see `tune`.
         accept_changes: see `tune`.
         retry_failed: see `tune`.
+        max_failures: see `tune`.
+        until: see `tune`. A run that was begun without ``n_trials`` goes on to further trials.
+        for_: see `tune`.
 
     Raises:
         PlanChangedError: what is asked for is less than was planned, the trainer's search space
@@ -246,6 +268,9 @@ def resume(
             progress=progress,
             accept_changes=accept_changes,
             retry_failed=retry_failed,
+            max_failures=max_failures,
+            until=until,
+            for_=for_,
         )
     )
 
@@ -304,13 +329,17 @@ def _train(opened: Journal, state: State, run: Run) -> TuningResults[Any]:
         audience=Audience(shown, run.observers, state),
         token=token,
         passthrough_errors=run.asked.passthrough_errors,
+        streaks=Streaks(run.asked.max_failures),
+        deadline=Deadline(seconds_left(run.asked.until, run.asked.for_)),
+        endless=run.endless,
     )
     try:
         runner.run()
     except (Interrupted, KeyboardInterrupt) as stop:
         shown.close()
         but = "" if isinstance(stop, Interrupted) else " but what was in flight"
-        say(f"letstune: interrupted; all is recorded{but}. Resume with:  {to_resume(opened.path)}")
+        why = "the time is up" if runner.out_of_time else "interrupted"
+        say(f"letstune: {why}; all is recorded{but}. Resume with:  {to_resume(opened.path)}")
         raise
     finally:
         shown.close()
