@@ -34,6 +34,8 @@ def status(journal: Path, as_json: bool) -> None:
     from letstune.results.facts import status_of
 
     facts = status_of(journal)
+    if facts["note"]:
+        click.echo(facts["note"], err=True)
     if as_json:
         print_json(facts)
     else:

@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 
 from letstune.errors import JournalError
 from letstune.journal.create import create
+from letstune.journal.lock import is_locked
 from letstune.journal.plan import Pickle, insert_plan
 from letstune.journal.rows import (
     AFTER_EPOCHS,
@@ -42,7 +43,7 @@ from letstune.journal.sessions import (
     read_sessions,
     session_row,
 )
-from letstune.journal.sqlite import check_header, explain, explained, understood
+from letstune.journal.sqlite import check_header, explain, explained, lacks_wal, understood
 from letstune.rounds.events import EpochFinished, Event, Stored, TrialFailed, WorkerDied
 from letstune.rounds.plan import Plan
 from letstune.rounds.state import State
@@ -75,6 +76,7 @@ class Journal:
         self._session = 0
         self._seq = 0
         self._version = check_header(path)
+        self._lacks_wal = lacks_wal(path)  # before SQLite makes an empty one
         mode = "rw" if write else "ro"
         with explained(path):
             self._db = sqlite3.connect(
@@ -152,6 +154,19 @@ class Journal:
     def sessions(self) -> list[dict[str, Any]]:
         """Return the sessions: host, pid, began, versions, ended (None if it was killed), when."""
         return read_sessions(self._rows(SELECT_SESSIONS))
+
+    def note(self) -> str:
+        """Return what a reader should be told: that the last rows may be missing, if they may."""
+        if not self._lacks_wal or is_locked(self.path):
+            return ""
+        last = next(reversed(self.sessions()), None)
+        if last is not None and last["ended"] is not None:
+            return ""
+        return (
+            f"letstune: {self.path} is of a run that was killed, and may lack its last rows: they "
+            f"are in {self.path.name}-wal, which is not beside it. Copy both, or resume the run "
+            "where they are."
+        )
 
     def pickle(self, name: str) -> Pickle | None:
         """Return the latest pickle of that name, its digest verified, still pickled."""

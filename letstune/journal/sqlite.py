@@ -48,6 +48,15 @@ def check_header(path: Path) -> int:
     return version
 
 
+def lacks_wal(path: Path) -> bool:
+    """Tell whether SQLite expects a -wal file beside a journal, and there is none with anything."""
+    with explained(path), path.open("rb") as file:
+        header = file.read(20)
+    wal = path.with_name(path.name + "-wal")
+    # The 19th byte says how the file is to be read: 2 in WAL mode, as of a run that has not ended.
+    return header[19:20] == b"\x02" and not (wal.exists() and wal.stat().st_size)
+
+
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
     """Turn SQLite's errors into ours."""

@@ -28,6 +28,7 @@ def status_of(journal: str | os.PathLike[str]) -> dict[str, Any]:
     with closing(Journal(path)) as source:
         plan, state = source.load()
         sessions = source.sessions()
+        note = source.note()
         failed = len(source.failures())
     best, trial = state.leader
     return {
@@ -49,6 +50,7 @@ def status_of(journal: str | os.PathLike[str]) -> dict[str, Any]:
         "seed": plan.seed,
         "sessions": len(sessions),
         "last_session": sessions[-1] if sessions else None,
+        "note": note or None,
         "resume": None if state.finished else f"letstune resume {shlex.quote(name)}",
     }
 

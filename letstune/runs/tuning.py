@@ -290,6 +290,9 @@ def load(journal: str | os.PathLike[str]) -> TuningResults[RecordedParams]:
     path = journal_path(journal)
     with closing(Journal(path)) as source:
         plan, state = source.load()
+        note = source.note()
+    if note:
+        say(note)
     return _results(path, state, Space.from_json(plan.space), None)
 
 
