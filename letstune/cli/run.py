@@ -198,6 +198,9 @@ def retry(journal: Path, trials: tuple[int, ...], alike: int | None) -> None:
     from letstune.telling.lines import counted
 
     opened = retry_trials(journal, trials, alike=alike)
+    if not opened:
+        click.echo(f"No trial of {journal} has failed, so there is nothing to retry.")
+        return
     click.echo(f"{counted(len(opened), 'trial')} opened again. Train with:  {to_resume(journal)}")
 
 

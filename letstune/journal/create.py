@@ -9,9 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from letstune.journal.plan import Pickle, insert_plan
+from letstune.journal.plan import insert_plan
 from letstune.journal.schema import migrate
 from letstune.journal.sqlite import explained
+from letstune.rounds.pickles import Pickle
 
 
 def create(path: Path, facts: Mapping[str, Any], pickles: Iterable[Pickle]) -> None:

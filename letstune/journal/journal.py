@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 from letstune.errors import JournalError
 from letstune.journal.create import create
 from letstune.journal.lock import is_locked
-from letstune.journal.plan import Pickle, insert_plan
+from letstune.journal.plan import insert_plan
 from letstune.journal.rows import (
     AFTER_EPOCHS,
     DEATHS,
@@ -45,6 +45,7 @@ from letstune.journal.sessions import (
 )
 from letstune.journal.sqlite import check_header, explain, explained, lacks_wal, understood
 from letstune.rounds.events import EpochFinished, Event, Stored, TrialFailed, WorkerDied
+from letstune.rounds.pickles import Pickle
 from letstune.rounds.plan import Plan
 from letstune.rounds.state import State
 
@@ -244,13 +245,20 @@ class Journal:
                 self._db.execute("ROLLBACK")
             raise
 
-    def grow(self, facts: Mapping[str, Any], pickles: Iterable[Pickle] = ()) -> None:
-        """Record that facts of the plan have changed, or a new trainer or dataset."""
+    def grow(
+        self,
+        facts: Mapping[str, Any],
+        pickles: Iterable[Pickle] = (),
+        events: Iterable[Event] = (),
+    ) -> None:
+        """Record changed facts of the plan, new pickles, and what follows: all or nothing."""
         with explained(self.path):
             if not self._session:
                 self._begin_session()
             with self._transaction():
                 self._seq = insert_plan(self._db, self._seq, facts, pickles)
+                for event in events:
+                    self._insert(event)
 
     def _begin_session(self) -> None:
         if self._version < VERSION:  # not before: a run that is refused leaves the file as it was

@@ -68,9 +68,9 @@ VIEWS: Final = {
 VERSION: Final = max(
     since
     for table in TABLES.values()
-    for since in (table.since, *(column.since for column in table.columns.values()))
+    for since in (table.since, table.remade, *(c.since for c in table.columns.values()))
 )
-# sqlite-utils knows by its name which migration it has applied; later ones are called m003, ...
+# sqlite-utils knows by its name which migration it has applied; later ones are called m004, ...
 _NAMES: Final = {1: "m001_initial", 2: "m002_deaths", 3: "m003_retries"}
 _CHANGED_VIEWS: Final = {3: ["leaderboard"]}
 

@@ -47,13 +47,14 @@ class Table:
     def changes(self, version: int) -> list[str]:
         """Return the statements that lead to the table from the version before."""
         if version == self.since:
-            return self._create()
+            return self._create(version)
         if version == self.remade:
+            old = ", ".join(n for n, column in self.columns.items() if column.since < version)
             return [
                 f"CREATE TABLE {self.name}_before AS SELECT * FROM {self.name}",
                 f"DROP TABLE {self.name}",
-                *self._create(),
-                f"INSERT INTO {self.name} SELECT * FROM {self.name}_before",
+                *self._create(version),
+                f"INSERT INTO {self.name} ({old}) SELECT {old} FROM {self.name}_before",
                 f"DROP TABLE {self.name}_before",
             ]
         return [
@@ -62,8 +63,8 @@ class Table:
             if column.since == version > self.since
         ]
 
-    def _create(self) -> list[str]:
-        there = [(n, column) for n, column in self.columns.items() if column.since <= self.since]
+    def _create(self, version: int) -> list[str]:
+        there = [(n, column) for n, column in self.columns.items() if column.since <= version]
         lines = [*(f"{name} {column.sql}" for name, column in there), *self.constraints]
         body = ",".join(f"\n        {line}" for line in lines)
         return [

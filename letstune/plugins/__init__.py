@@ -18,11 +18,11 @@ __all__ = [
 if TYPE_CHECKING:
     from letstune.plugins.hookspecs import Register
     from letstune.rounds.numbers import whole_number
-    from letstune.telling.progress import say
+    from letstune.telling.lines import say
 else:
     _ROOMS = {
         "Register": "letstune.plugins.hookspecs",
         "whole_number": "letstune.rounds.numbers",
-        "say": "letstune.telling.progress",
+        "say": "letstune.telling.lines",
     }
     __getattr__ = later(globals(), _ROOMS)

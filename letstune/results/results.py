@@ -58,6 +58,73 @@ class TrialError:
     traceback: str
 
 
+@dataclass(kw_only=True)
+class _Run:
+    """Where results come from: the journal, which each look opens anew, and the store."""
+
+    path: Path
+    plan: Plan
+    state: State
+    store: Callable[[], Store]
+    decode: Callable[[str], Any]
+
+    def epochs(self, trial_id: int | None = None) -> tuple[Epoch, ...]:
+        with closing(Journal(self.path)) as journal:
+            return tuple(map(self._epoch, journal.epochs(trial_id)))
+
+    def _epoch(self, recorded: EpochFinished) -> Epoch:
+        return Epoch(
+            trial_id=recorded.trial,
+            epoch=recorded.epoch,
+            metric_value=recorded.value,
+            metric_values=recorded.metrics,
+            started_at=datetime.fromisoformat(recorded.started),
+            duration=recorded.seconds,
+            _run=self,
+        )
+
+    def failures(self) -> list[TrialFailed]:
+        with closing(Journal(self.path)) as journal:
+            return journal.failures()
+
+    def checkpoint(self, trial_id: int, epoch: int) -> Checkpoint:
+        what = f"{self.path}: the checkpoint of epoch {epoch} of trial {trial_id}"
+        if epoch < 0:
+            what = f"{self.path}: the checkpoint of trial {trial_id}"
+        stored = self.state.trials[trial_id].kept.get(epoch)
+
+        def folder() -> Path:
+            if stored is None:
+                raise CheckpointNotKeptError(f"{what} {self._why_not(trial_id, epoch)}")
+            try:
+                return fetched(self.store(), stored, what)
+            except CheckpointError as error:
+                if self._deleted(trial_id, epoch) is None:
+                    raise
+                # The run has gone on since these results were read.
+                raise CheckpointNotKeptError(f"{what} {self._why_not(trial_id, epoch)}") from error
+
+        where = "not kept" if stored is None else stored.uri
+        return Checkpoint(folder, f"of epoch {epoch} of trial {trial_id}: {where}")
+
+    def _deleted(self, trial_id: int, epoch: int) -> str | None:
+        with closing(Journal(self.path)) as journal:
+            return journal.deletions().get((trial_id, epoch))
+
+    def _why_not(self, trial_id: int, epoch: int) -> str:
+        why = self._deleted(trial_id, epoch)
+        if why is None:
+            return "was never there: the trial has no such epoch, or its save() wrote nothing."
+        if why == "missing":
+            return "was lost, and written off by `letstune check --fix`."
+        trials = counted(self.plan.keep_checkpoints, "best trial")
+        larger = ", or a larger number" if why == "outranked" else ""
+        return (
+            f"was let go ({why}): only the best epochs of the {trials} are kept. "
+            f"To keep it next time, tune with keep_checkpoints='all'{larger}."
+        )
+
+
 @public("letstune")
 @dataclass(frozen=True, kw_only=True)
 class Epoch:
@@ -151,73 +218,6 @@ class Trial(Generic[P]):
         return (
             f"Trial(trial_id={self.trial_id}, metric_value={self.metric_value!r}, "
             f"round={self.round}, epochs={self._state.epochs}, params={self.params!r})"
-        )
-
-
-@dataclass(kw_only=True)
-class _Run:
-    """Where results come from: the journal, which each look opens anew, and the store."""
-
-    path: Path
-    plan: Plan
-    state: State
-    store: Callable[[], Store]
-    decode: Callable[[str], Any]
-
-    def epochs(self, trial_id: int | None = None) -> tuple[Epoch, ...]:
-        with closing(Journal(self.path)) as journal:
-            return tuple(map(self._epoch, journal.epochs(trial_id)))
-
-    def _epoch(self, recorded: EpochFinished) -> Epoch:
-        return Epoch(
-            trial_id=recorded.trial,
-            epoch=recorded.epoch,
-            metric_value=recorded.value,
-            metric_values=recorded.metrics,
-            started_at=datetime.fromisoformat(recorded.started),
-            duration=recorded.seconds,
-            _run=self,
-        )
-
-    def failures(self) -> list[TrialFailed]:
-        with closing(Journal(self.path)) as journal:
-            return journal.failures()
-
-    def checkpoint(self, trial_id: int, epoch: int) -> Checkpoint:
-        what = f"{self.path}: the checkpoint of epoch {epoch} of trial {trial_id}"
-        if epoch < 0:
-            what = f"{self.path}: the checkpoint of trial {trial_id}"
-        stored = self.state.trials[trial_id].kept.get(epoch)
-
-        def folder() -> Path:
-            if stored is None:
-                raise CheckpointNotKeptError(f"{what} {self._why_not(trial_id, epoch)}")
-            try:
-                return fetched(self.store(), stored, what)
-            except CheckpointError as error:
-                if self._deleted(trial_id, epoch) is None:
-                    raise
-                # The run has gone on since these results were read.
-                raise CheckpointNotKeptError(f"{what} {self._why_not(trial_id, epoch)}") from error
-
-        where = "not kept" if stored is None else stored.uri
-        return Checkpoint(folder, f"of epoch {epoch} of trial {trial_id}: {where}")
-
-    def _deleted(self, trial_id: int, epoch: int) -> str | None:
-        with closing(Journal(self.path)) as journal:
-            return journal.deletions().get((trial_id, epoch))
-
-    def _why_not(self, trial_id: int, epoch: int) -> str:
-        why = self._deleted(trial_id, epoch)
-        if why is None:
-            return "was never there: the trial has no such epoch, or its save() wrote nothing."
-        if why == "missing":
-            return "was lost, and written off by `letstune check --fix`."
-        trials = counted(self.plan.keep_checkpoints, "best trial")
-        larger = ", or a larger number" if why == "outranked" else ""
-        return (
-            f"was let go ({why}): only the best epochs of the {trials} are kept. "
-            f"To keep it next time, tune with keep_checkpoints='all'{larger}."
         )
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from letstune.errors import PlanChangedError, PlanError, PluginError, StoreError
-from letstune.journal.journal import Journal, Pickle
+from letstune.journal.journal import Journal
 from letstune.rounds.events import TrialRetried
+from letstune.rounds.pickles import Pickle
 from letstune.rounds.plan import How, Plan
 from letstune.rounds.state import State
 from letstune.runs.backend import Backend
@@ -71,9 +72,9 @@ class Run:
         """Record what has grown, and return the state that the journal has then."""
         for note in self.notes:
             say(note)
-        if self.growth or self.pickles:
-            opened.grow(self.growth, self.pickles)
-        opened.append([TrialRetried(trial) for trial in self.retried])
+        if self.growth or self.pickles or self.retried:
+            # Together: with the new trainer recorded, and a crash, nothing would tell it is new.
+            opened.grow(self.growth, self.pickles, map(TrialRetried, self.retried))
         return opened.load()[1] if self.growth or self.retried else state
 
 
@@ -101,28 +102,30 @@ def meet(asked: Request, opened: Journal, state: State) -> Run:
         StoreError: the store is away.
     """
     trainer = asked.trainer
-    if trainer is None:
+    if trainer is RECORDED:
         trainer = restore(opened, "trainer", "name the trainer: --trainer MODULE:NAME.")
     recorded, plan = state.plan, _wanted(asked, state.plan, trainer)
-    retried = _retried(asked, opened)
+    new = [pickle for pickle in asked.pickles if is_new(opened, pickle)]
+    retried = _retried(asked, opened, new)
     trains = not state.finished or plan.grows(recorded) or bool(retried.thing)
     endless = asked.timed and bool(opened.facts().get("endless"))
     trains |= endless
     met = _backends(asked, opened, plan, trains=trains)
     if lines := list(_differences(asked, recorded, plan, met)):
         raise _plan_changed(opened.path, lines, begun=state.total_epochs > 0)
-    store = _in_its_place(met["store"], opened, recorded).make()
+    if "store" in asked.backends:
+        met["store"] = _in_its_place(met["store"], opened, recorded)
+    store = met["store"].make()
     if trains:
         _require_checkpoints(opened.path, state, store)
     growth = _grown(state, plan) | (_suppliers(recorded, met) if asked.accept_changes else {})
     carried_out = _carried_out(recorded, plan, met)
-    dataset = _dataset(asked, opened, recorded) if trains else _Part(None)
+    dataset = _dataset(asked, opened, recorded, trains=trains)
     observers = _observers(asked, opened)
     growth |= {**dataset.facts, **observers.facts}
-    kept = [*asked.pickles, *dataset.pickles]
+    pickles = [*new, *dataset.pickles]
     if state.finished and not growth and not retried.thing:
-        carried_out, kept = {}, []  # nobody is going to need them
-    pickles = [pickle for pickle in kept if is_new(opened, pickle)]
+        carried_out, pickles = {}, []  # nobody is going to need them
     return Run(
         asked=asked,
         trainer=trainer,
@@ -148,7 +151,9 @@ def _wanted(asked: Request, recorded: Plan, trainer: Any) -> Plan:
     wanted = {"rounds": asked.rounds_of(recorded), **asked.values, **asked.how}
     if asked.begins:
         wanted["dataset"] = asked.described_dataset
-    return replace(recorded, **wanted | facts_of_trainer(trainer))
+    if asked.trainer is RECORDED:  # its module may have changed
+        wanted |= facts_of_trainer(trainer)
+    return replace(recorded, **wanted)
 
 
 def _backends(asked: Request, opened: Journal, plan: Plan, *, trains: bool) -> dict[str, Backend]:
@@ -279,13 +284,15 @@ def _carried_out(recorded: Plan, plan: Plan, met: Mapping[str, Backend]) -> dict
     }
 
 
-def _dataset(asked: Request, opened: Journal, recorded: Plan) -> _Part:
-    """Return the dataset that is given, or the one that is kept."""
+def _dataset(asked: Request, opened: Journal, recorded: Plan, *, trains: bool) -> _Part:
+    """Return the dataset that is given, or the one that is kept; None if nobody will load it."""
+    if asked.begins:
+        return _Part(asked.dataset, notes=compare_dataset(opened, asked.kept_dataset[0]))
+    if not trains:
+        return _Part(None)
     if asked.dataset is RECORDED:
         return _Part(restore_dataset(opened, recorded))
     kept, why_not = asked.kept_dataset
-    if asked.begins:
-        return _Part(asked.dataset, notes=compare_dataset(opened, kept))
     described = asked.described_dataset
     if described == recorded.dataset and is_the_same_dataset(opened, kept):
         return _Part(asked.dataset)
@@ -313,7 +320,7 @@ def _observers(asked: Request, opened: Journal) -> _Part:
         try:
             made.append(Backend.recorded("observer", fact, opened.path).again(opened).make())
         except (PlanError, PluginError) as error:  # no reason not to go on
-            notes.append(f"letstune: the run goes on without an observer: {error}")
+            notes.append(f"letstune: the run goes on without an observer. {error}")
     return _Part(made, notes=notes)
 
 
@@ -325,12 +332,12 @@ def _observer_fact(fact: Any) -> Mapping[str, Any]:
     return {"name": name, "options": options, "by": None}
 
 
-def _retried(asked: Request, opened: Journal) -> _Part:
+def _retried(asked: Request, opened: Journal, new: Sequence[Pickle]) -> _Part:
     """Return the failed trials that are tried again: if that is asked for, or by a new trainer."""
     failed = sorted(failure.trial for failure in opened.failures())
     if not failed or asked.retry_failed is False:
         return _Part([])
-    mended = any(pickle.name == "trainer" and is_new(opened, pickle) for pickle in asked.pickles)
+    mended = any(pickle.name == "trainer" for pickle in new)
     if not asked.retry_failed and not mended:
         return _Part([])
     why = "" if asked.retry_failed else ", since the trainer has changed (--no-retry leaves them)"

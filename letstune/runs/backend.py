@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from letstune.errors import CheckpointError, PlanError, PluginError
-from letstune.journal.journal import Journal, Pickle
+from letstune.journal.journal import Journal
 from letstune.plugins import installed
 from letstune.plugins.hookspecs import PROJECT
 from letstune.plugins.installed import Plugged
+from letstune.rounds.pickles import Pickle
 from letstune.rounds.plan import Plan
-from letstune.runs.given import named, own_place, public_fields, relative
+from letstune.runs.as_recorded import named, own_place, public_fields, relative
 from letstune.runs.pickles import keep, restore
 from letstune.samplers.sampler import Sampler
 from letstune.telling.observers import Observer
@@ -177,7 +178,8 @@ class Backend:
         except PlanError as error:
             raise PluginError(
                 f"{journal} was started with {self.kind} {self.name!r} ({by['distribution']} "
-                f"{by['version']}), which is not installed. Install it and resume again:  "
+                f"{by['version']}), which is not installed. Install it and "
+                f"{'it is told again' if self.kind == 'observer' else 'resume again'}:  "
                 f"pip install {by['distribution']}"
             ) from error
 
@@ -261,8 +263,17 @@ class Backend:
         """Return its fact without what differs by nature: a store's own folder, the supplier."""
         fact = {k: v for k, v in self.fact().items() if k not in ("run", "by")}
         if self.options is None:
-            fact["name"] = ":".join(today(*self.name.split(":", 1)))
+            fact["name"] = _name_today(self.name)
+            fact["fields"] = {k: _name_today(v) for k, v in self.extra["fields"].items()}
         return fact
+
+
+def _name_today(value: Any) -> Any:
+    """Return what is recorded of an object with the name that its class has now, if it has one."""
+    if not isinstance(value, str) or ":" not in value:
+        return value
+    path, _, digest = value.partition(" ")
+    return " ".join([":".join(today(*path.split(":", 1))), *([digest] if digest else [])])
 
 
 def open_store(journal: Path, plan: Plan) -> Store:

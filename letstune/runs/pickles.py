@@ -16,7 +16,8 @@ from typing import Any, Final
 
 from letstune._version import __version__
 from letstune.errors import PickleError
-from letstune.journal.journal import Journal, Pickle
+from letstune.journal.journal import Journal
+from letstune.rounds.pickles import Pickle
 from letstune.rounds.plan import Plan
 from letstune.training import pickling
 
@@ -130,11 +131,10 @@ def versions(trainer: object) -> dict[str, str]:
     These are what the trainer's module has imported, by the names by which they are installed;
     what is no distribution, and yet has a ``__version__``, goes by the name of its package.
     """
-    own = type(trainer).__module__.partition(".")[0]
     packages = set(_imported(sys.modules.get(type(trainer).__module__)))
     found = {"letstune": __version__, "python": platform.python_version()}
     found["numpy"] = metadata.version("numpy")
-    for package in packages - {own, "letstune", *sys.stdlib_module_names}:
+    for package in packages - {"__main__", "letstune", *sys.stdlib_module_names}:
         installed = _distribution(package)
         version = vars(sys.modules[package]).get("__version__")
         if installed is not None:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
 from letstune.errors import PlanError
-from letstune.journal.journal import Pickle
 from letstune.rounds.numbers import whole_number
+from letstune.rounds.pickles import Pickle
 from letstune.rounds.plan import SIMPLE_ROUNDS, Plan, Rounds
 from letstune.rounds.seeding import fresh_seed
 from letstune.runs.backend import Backend
@@ -55,7 +55,7 @@ class First(NamedTuple):
 class Request:
     """What is asked of a run: the arguments of `tune` or `resume`.
 
-    What is not asked for is None, or `RECORDED` where None may be asked for, or is a mistake.
+    What may be left to the journal is `RECORDED` if it is; what has a default, None.
 
     Attributes:
         journal: the path of the journal.
@@ -70,13 +70,13 @@ class Request:
     journal: Path
     named: bool = True
     begins: bool
-    trainer: Any = None
+    trainer: Any = RECORDED
     n_trials: Any = RECORDED
     dataset: Any = RECORDED
-    rounds: Any = None
-    sampler: Any = None
+    rounds: Any = RECORDED
+    sampler: Any = RECORDED
     store: Any = RECORDED
-    observers: Any = None
+    observers: Any = RECORDED
     workers: Any = None
     gpus: Any = None
     epoch_timeout: Any = None
@@ -95,9 +95,9 @@ class Request:
 
     def __post_init__(self) -> None:
         # What can be refused is refused here: each of these is worked out once, and kept.
-        _ = self.how, self.values, self.backends, self.told, self.pickles, self.kept_dataset
+        _ = self.how, self.values, self.backends, self.lengths
         if self.begins:
-            self.rounds_of(None)
+            _ = self.told, self.pickles, self.kept_dataset, self.rounds_of(None)
         if self.max_failures is not None:
             whole_number("max_failures", self.max_failures, 0)
         seconds_left(self.until, self.for_)
@@ -126,7 +126,7 @@ class Request:
     @cached_property
     def values(self) -> dict[str, Any]:
         """Those fields of `Plan` that are asked for and are not for other parts to describe."""
-        asked: dict[str, Any] = {} if self.trainer is None else facts_of_trainer(self.trainer)
+        asked: dict[str, Any] = {} if self.trainer is RECORDED else facts_of_trainer(self.trainer)
         if self.n_trials is not RECORDED and not self.endless:
             asked["n_trials"] = whole_number("n_trials", self.n_trials, 1)
         for name in ("lag", "seed"):
@@ -142,7 +142,7 @@ class Request:
     def backends(self) -> dict[str, Backend]:
         """The sampler and the store, if they are asked for, made."""
         asked = {}
-        if self.sampler is not None:
+        if self.sampler is not RECORDED:
             asked["sampler"] = Backend.of("sampler", self.sampler, self.journal).ready()
             asked["sampler"].make().check(params_class(self.trainer).space())
         if self.store is not RECORDED:
@@ -152,7 +152,7 @@ class Request:
     @cached_property
     def told(self) -> tuple[Backend, ...] | None:
         """The observers that are asked for, made."""
-        if self.observers is None:
+        if self.observers is RECORDED:
             return None
         if isinstance(self.observers, str) or not isinstance(self.observers, Iterable):
             raise PlanError(
@@ -163,7 +163,7 @@ class Request:
     @cached_property
     def pickles(self) -> list[Pickle]:
         """What is to be kept of the trainer, and of a sampler and a store that are objects."""
-        kept = [] if self.trainer is None else [keep("trainer", self.trainer)]
+        kept = [] if self.trainer is RECORDED else [keep("trainer", self.trainer)]
         return kept + [p for b in self.backends.values() if (p := b.pickle()) is not None]
 
     @cached_property
@@ -178,14 +178,26 @@ class Request:
         """The plan's fact about the dataset."""
         return describe_dataset(self.dataset, kept=self.kept_dataset[0] is not None)
 
+    @cached_property
+    def lengths(self) -> Any:
+        """The rounds that are asked for: as such, or as a tuple of lengths; None if none are."""
+        given = None if self.rounds is RECORDED else self.rounds
+        if given is None or isinstance(given, Rounds):
+            return given
+        if isinstance(given, str | bytes) or not hasattr(given, "__iter__"):
+            raise PlanError(
+                f"rounds={given!r}: expected numbers of epochs, such as [3, 9, 36], or timedeltas."
+            )
+        return tuple(given)
+
     def rounds_of(self, recorded: Plan | None) -> Rounds:
         """Return the rounds that are asked for; a bare list keeps all else as recorded.
 
         Raises:
             PlanError: they are none, or the trainer takes none.
         """
-        given = self.rounds
-        simple = self.values["simple"] if self.trainer is not None else recorded and recorded.simple
+        given = self.lengths
+        simple = self.values.get("simple", recorded and recorded.simple)
         if simple and given is not None:
             raise PlanError(
                 f"rounds={given!r}: a SimpleTrainer trains each trial in one go, so it takes "
@@ -197,10 +209,6 @@ class Request:
             return self._in_cohorts(Rounds(SIMPLE_ROUNDS) if simple else Rounds())
         if isinstance(given, Rounds):
             return self._in_cohorts(given)
-        if isinstance(given, str | bytes) or not hasattr(given, "__iter__"):
-            raise PlanError(
-                f"rounds={given!r}: expected numbers of epochs, such as [3, 9, 36], or timedeltas."
-            )
         if recorded is None or self.begins:
             return self._in_cohorts(Rounds(given))
         return Rounds(given, keep=recorded.rounds.keep, cohort=recorded.rounds.cohort)

@@ -250,11 +250,13 @@ def resume(
         JournalError: see `tune`.
         Interrupted: see `tune`.
     """
+    path = journal_path(journal)
+    Journal(path).close()  # one that is missing is told of before anything is made for it
     return _go(
         Request(
-            journal=journal_path(journal),
+            journal=path,
             begins=False,
-            trainer=trainer,
+            trainer=RECORDED if trainer is None else trainer,
             n_trials=RECORDED if n_trials is None else n_trials,
             dataset=dataset,
             rounds=rounds,
@@ -263,7 +265,7 @@ def resume(
             epoch_timeout=epoch_timeout,
             trial_timeout=trial_timeout,
             max_deaths=max_deaths,
-            observers=observers,
+            observers=RECORDED if observers is None else observers,
             passthrough_errors=passthrough_errors,
             progress=progress,
             accept_changes=accept_changes,
@@ -302,8 +304,6 @@ def _go(asked: Request) -> TuningResults[Any]:
     first = asked.first() if asked.begins and not path.exists() else None
     if asked.begins:
         _make_folder(path)
-    else:
-        Journal(path).close()  # for its errors, before a lock file is made
     with JournalLock(path, now()):
         if first is not None and not path.exists():
             create(path, first.facts, first.pickles)
@@ -369,8 +369,11 @@ def _tell_failures(path: Path, state: State, *, briefly: bool) -> None:
     hopeless = len(failed) == len(state.trials)
     if not failed or (briefly and not hopeless):
         return
+    trials = counted(len(failed), "trial")
+    if hopeless:
+        trials = "the only trial" if len(failed) == 1 else f"all {trials}"
     line = (
-        f"letstune: {'all ' if hopeless else ''}{counted(len(failed), 'trial')} failed; "
+        f"letstune: {trials} failed; "
         f"`letstune show {shlex.quote(str(path))} {failed[0]}` tells how."
     )
     advice = " Mend the trainer, and run this again: they are tried again when it has changed."

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, Union, cast
 
 from letstune._public import public
 from letstune.errors import SpaceError
@@ -20,7 +20,8 @@ from letstune.space.recorded_params import ParamsLike, RecordedParams, dumps
 if TYPE_CHECKING:
     import numpy as np
 
-Node: TypeAlias = "Distribution | Space"
+# Not a string, which could not be looked up where `Space` goes by its public name.
+Node: TypeAlias = Union[Distribution, "Space"]
 Choose: TypeAlias = Callable[[str, Distribution], Any]
 
 

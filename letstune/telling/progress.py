@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from letstune.rounds.decisions import ended, planned_epochs
 from letstune.rounds.events import Event, TrialFailed, WorkerDied
 from letstune.rounds.state import NO_VALUE, State
-from letstune.telling.lines import counted
-from letstune.telling.lines import say as say  # others still import it from here
+from letstune.telling.lines import counted, say
 
 if TYPE_CHECKING:
     from rich.live import Live

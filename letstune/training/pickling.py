@@ -20,7 +20,7 @@ from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any, Final
 
 from letstune.errors import PickleError, PlanError
-from letstune.journal.journal import Pickle
+from letstune.rounds.pickles import Pickle
 from letstune.training.trainer import Trainer
 from letstune.training.unpickler import loads
 

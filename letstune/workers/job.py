@@ -13,8 +13,8 @@ from typing import IO, Any, Final
 
 from letstune._version import __version__
 from letstune.errors import PickleError
-from letstune.journal.journal import Pickle
-from letstune.telling.progress import say
+from letstune.rounds.pickles import Pickle
+from letstune.telling.lines import say
 from letstune.training import pickling
 from letstune.training.checkpoints import Keeper
 from letstune.training.stores import Store
