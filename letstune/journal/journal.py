@@ -64,12 +64,12 @@ class Journal:
 
     Args:
         path: the file.
-        write: whether it is going to be written. Then the caller holds its lock. Nothing is
+        write: whether it is going to be written; if so, the caller must hold its lock. Nothing is
             changed before the first `append`.
 
     Raises:
         JournalNotFoundError: there is no such file.
-        JournalError: it is not a journal, is damaged, or is of a newer letstune.
+        JournalError: it is not a journal, is damaged, or was written by a newer letstune.
     """
 
     def __init__(self, path: Path, *, write: bool = False) -> None:
@@ -148,7 +148,7 @@ class Journal:
             yield from read_epochs(rows, metric)
 
     def deletions(self) -> dict[tuple[int, int], str]:
-        """Return why each checkpoint was deleted that is no longer kept, by trial and epoch."""
+        """Return, by trial and epoch, why each checkpoint was deleted."""
         rows = self._rows(DELETIONS.query(self._version))
         return {(trial, epoch): why for trial, epoch, why in rows}
 
@@ -170,7 +170,7 @@ class Journal:
         )
 
     def pickle(self, name: str) -> Pickle | None:
-        """Return the latest pickle of that name, its digest verified, still pickled."""
+        """Return the latest pickle of that name, not unpickled; its digest is verified."""
         for data, sha256, about in self._rows(
             "SELECT pickle, sha256, about FROM pickles WHERE name = ? ORDER BY seq DESC LIMIT 1",
             name,

@@ -32,12 +32,12 @@ E = TypeVar("E", bound=Event)
 
 
 class Rows(Generic[E]):
-    """How one kind of event is rows of a table, as a rule one column for each of its fields.
+    """How one kind of event is kept as rows of a table, usually with a column for each field.
 
     Attributes:
         event: the class.
         table: where its rows are.
-        columns: what it is read from.
+        columns: the columns that it is read from.
         insert: the statement that records it.
         values: returns the parameters of ``insert`` after ``seq``, given an event and its session.
     """
@@ -59,11 +59,11 @@ class Rows(Generic[E]):
         self.values = values or _fields
 
     def query(self, version: int) -> str:
-        """Return the query for what events are read from, in a file of a version of the schema."""
+        """Return the query that events are read from, for a file of a version of the schema."""
         return self.table.select(self.columns, version)
 
     def read(self, rows: Iterable[Sequence[Any]]) -> Iterator[E]:
-        """Return the events of rows that are no more than their fields."""
+        """Return the events of rows whose columns are just the fields."""
         make = cast(Callable[[Sequence[Any]], E], self.event._make)
         return map(make, rows)
 
@@ -103,8 +103,8 @@ def read_epochs(rows: Iterable[Sequence[Any]], metric: str) -> Iterator[EpochFin
     """Yield the epochs of rows.
 
     Args:
-        rows: of the columns of `EPOCHS`.
-        metric: the plan's.
+        rows: they have the columns of `EPOCHS`.
+        metric: the plan's metric.
     """
     for trial, epoch, metrics, started, seconds, uri, size, sha256 in rows:
         stored = None if uri is None else Stored(uri, size, sha256)
@@ -117,10 +117,10 @@ _quoted = cache(json.dumps)
 
 
 def _metrics_json(metrics: Mapping[str, float]) -> str:
-    """Return what `json.dumps` would, but for each epoch, and with NaN and infinities as text.
+    """Return metric values as JSON, as `json.dumps` would, but faster, and with NaN as text.
 
-    Python would write NaN for them, which is not JSON, and which SQLite refuses to read; float()
-    takes the text back.
+    `json.dumps` would write a bare NaN or Infinity, which is not JSON, and which SQLite refuses to
+    read. float() takes the text back.
     """
     items = [
         f"{_quoted(name)}: {value!r}" if math.isfinite(value) else f'{_quoted(name)}: "{value!r}"'
@@ -286,7 +286,7 @@ EXHAUSTED: Final = Rows(
     ("fact", "value"),
     lambda event, _: ("exhausted", json.dumps(event.trials)),
 )
-"""It is read as the fact of the plan that it is."""
+"""It is a fact of the plan, and is read as one."""
 
 EVENTS: Final[tuple[Rows[Any], ...]] = (
     TRIALS,
@@ -302,4 +302,4 @@ ROWS: Final[Mapping[type, Rows[Any]]] = {rows.event: rows for rows in EVENTS}
 RETRIED: Final[tuple[Rows[Any], ...]] = (FAILURES, DEATHS)
 """What a retry of a trial takes back: it is no part of the state any more."""
 AFTER_EPOCHS: Final[tuple[Rows[Any], ...]] = (STOPS, FAILURES, DEATHS)
-"""What is applied to the state event by event, after all epochs."""
+"""The rows whose events are applied to the state one by one, after all epochs."""

@@ -70,7 +70,7 @@ def explained(path: Path) -> Iterator[None]:
 
 @contextmanager
 def understood(path: Path) -> Iterator[None]:
-    """Turn into an error of ours what is raised because rows are not as they were written."""
+    """Turn what is raised when rows are not as they were written into an error of ours."""
     try:
         yield
     except LetstuneError:

@@ -14,8 +14,8 @@ from typing import Final, NamedTuple
 class Column(NamedTuple):
     """A column: its type and constraints, and what it holds, in Markdown.
 
-    ``since`` is the version of the schema that gave it to a table which was there before. Such a
-    column may be NULL, and comes after all older ones, since SQLite puts it there.
+    ``since`` is the version of the schema that added the column to an existing table. Such a column
+    may be NULL, and comes after all older ones, since SQLite puts it there.
     """
 
     sql: str
@@ -31,7 +31,7 @@ class Table:
         name: as SQL has it.
         holds: what one finds there, in Markdown.
         columns: by name, in the order of the file.
-        constraints: of several columns.
+        constraints: those on several columns.
         since: the first version of the schema that has the table.
         remade: the version in which it was made anew, with its rows, since SQLite can take no
             constraint away.

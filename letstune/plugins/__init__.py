@@ -14,7 +14,7 @@ __all__ = [
     "whole_number",
 ]
 
-# For who writes a plugin; letstune itself imports from the rooms.
+# For authors of plugins; letstune itself imports from the rooms.
 if TYPE_CHECKING:
     from letstune.plugins.hookspecs import Register
     from letstune.rounds.numbers import whole_number

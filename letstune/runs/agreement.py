@@ -34,7 +34,7 @@ from letstune.training.trainer import params_class
 _FIXED: Final = (
     *("metric", "simple", "sampler", "store", "dataset", "keep_checkpoints", "seed", "lag"),
 )
-"""What of a plan never changes, in the order in which it is told."""
+"""The facts of a plan that never change, in the order in which an error lists them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,15 +43,15 @@ class Run:
 
     Attributes:
         asked: the request.
-        trainer: the one that is given, or brought back.
+        trainer: the one that was given, or brought back.
         dataset: likewise; None if there is nothing left to train.
         space: the trainer's.
         executor: what makes it.
-        growth: the facts of the plan that are to be recorded.
-        pickles: what the journal is to keep, besides what it keeps.
+        growth: the facts of the plan to record.
+        pickles: what to add to the pickles that the journal keeps.
         retried: the failed trials that are opened again.
         endless: whether there are to be trials as long as there is time.
-        notes: what the user is to be told.
+        notes: what to tell the user.
     """
 
     asked: Request
@@ -79,7 +79,7 @@ class Run:
 
 
 class _Part(NamedTuple):
-    """What comes of one part of a request: the thing, and what is to be recorded and told of it."""
+    """What comes of one part of a request: the thing, and what to record and tell about it."""
 
     thing: Any
     facts: Mapping[str, Any] = {}
@@ -88,7 +88,7 @@ class _Part(NamedTuple):
 
 
 def meet(asked: Request, opened: Journal, state: State) -> Run:
-    """Return what is to be done about a request. Nothing is written.
+    """Return what to do about a request. Nothing is written.
 
     Args:
         asked: the request.
@@ -184,7 +184,7 @@ def _differences(
     asked: Request, recorded: Plan, plan: Plan, met: Mapping[str, Backend]
 ) -> Iterator[str]:
     """Yield how a plan differs from the recorded one, other than by growing, a line each."""
-    # By its name only: a script's trainer is of __main__, or of the file on the command line.
+    # Only by name: a script's trainer is in __main__, or in the file on the command line.
     if recorded.trainer.split(":")[1] != plan.trainer.split(":")[1]:
         yield f"trainer: was {recorded.trainer}, is {plan.trainer}"
     was = {
@@ -212,7 +212,7 @@ def _differences(
 
 
 def _text(plan: Plan, name: str) -> str:
-    """Return a fact of a plan as text, in which NaN is the same as NaN."""
+    """Return a fact of a plan as text, in which NaN equals NaN."""
     fact = getattr(plan, name)
     if name == "rounds":
         fact = plan.rounds.to_dict()
@@ -238,7 +238,7 @@ def _require_checkpoints(path: Path, state: State, store: Store) -> None:
     """Refuse to train into a store that is away: it would be made anew, and seem to have lost all.
 
     Raises:
-        StoreError: the store has nothing, though there are checkpoints in it.
+        StoreError: the store is empty, though it should have checkpoints.
     """
     kept = sum(len(trial.kept) for trial in state.trials)
     if kept and next(iter(store.list()), None) is None:
@@ -264,7 +264,7 @@ def _grown(state: State, plan: Plan) -> dict[str, Any]:
 
 
 def _suppliers(recorded: Plan, met: Mapping[str, Backend]) -> dict[str, Any]:
-    """Return the facts of a sampler and a store that others supply now, which was accepted."""
+    """Return the facts of a sampler and a store whose new suppliers were accepted."""
     facts = {kind: getattr(recorded, kind) for kind in ("sampler", "store")}
     return {
         kind: {**fact, "by": met[kind].by}
@@ -325,7 +325,7 @@ def _observers(asked: Request, opened: Journal) -> _Part:
 
 
 def _observer_fact(fact: Any) -> Mapping[str, Any]:
-    """Return what is recorded of an observer; at first, that was its name and options only."""
+    """Return the fact about an observer; old journals have only its name and options."""
     if isinstance(fact, Mapping):
         return fact
     name, options = fact
@@ -346,7 +346,7 @@ def _retried(asked: Request, opened: Journal, new: Sequence[Pickle]) -> _Part:
 
 
 def _of_a_new_trainer(opened: Journal, state: State, pickles: Sequence[Pickle]) -> list[str]:
-    """Return what to tell if the trainer is another one than before, and has trained something."""
+    """Return what to tell if a run that has recorded epochs goes on with another trainer."""
     if not state.total_epochs or all(pickle.name != "trainer" for pickle in pickles):
         return []
     return [

@@ -1,6 +1,6 @@
 """How a run is carried out: by whom, and within which limits.
 
-It may change at any time, and changes when things happen, never what.
+All of this may change at any time. It decides when things happen, never what.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def asked_how(given: Mapping[str, Any], executor: Backend | None) -> dict[str, A
 
     Args:
         given: the arguments of `tune` of these names; None for what is not asked for.
-        executor: of a plugin, if one is asked for.
+        executor: a plugin's executor, if one is asked for.
 
     Raises:
         PlanError: an argument is not what it must be.
@@ -52,7 +52,7 @@ def _asked_workers(workers: Any, executor: Backend | None) -> dict[str, Any]:
     if workers is None:
         return {}
     if executor is not None:
-        # An object cannot be recorded: a resume has to be given it, or another one.
+        # An object cannot be recorded: whoever resumes must give it, or another one.
         recordable = isinstance(workers, str | list | tuple)
         return {
             "workers": workers if recordable else None,
@@ -79,16 +79,16 @@ def _seconds(name: str, value: Any) -> float | None:
 
 
 def how_many_workers(how: How) -> int:
-    """Return how many processes of this machine are to train; 0 for this one.
+    """Return how many worker processes train on this machine; 0 if this process does.
 
     Raises:
-        PlanError: all devices are wanted, and there are none.
+        PlanError: all devices are asked for, and there are none.
     """
     if how.gpus is not None and how.workers in (None, "auto"):
         return len(visible_devices(how.gpus, os.environ))
     if how.workers == "auto":
         return usable_cores()
-    # Only from outside can a process be stopped that hangs.
+    # A process that hangs can only be stopped from outside.
     limited = how.epoch_timeout is not None or how.trial_timeout is not None
     return int(limited) if how.workers is None else whole_number("workers", how.workers, 1)
 
@@ -97,8 +97,8 @@ def first_lag(plan: Plan, executor: Backend | None) -> int:
     """Return the lag that a new run gets by default: what keeps its workers busy.
 
     Args:
-        plan: the run's, but for the lag.
-        executor: of a plugin, if it is to train.
+        plan: the run's plan, in which only the lag is missing.
+        executor: a plugin's executor, if one trains.
 
     Raises:
         PlanError: see `how_many_workers`.
@@ -111,7 +111,7 @@ def first_lag(plan: Plan, executor: Backend | None) -> int:
 
 
 def own_executor(plan: Plan) -> Backend:
-    """Return letstune's own executor, as a plan has it.
+    """Return letstune's own executor, as a plan asks for it.
 
     Raises:
         PlanError: see `how_many_workers`.
@@ -124,7 +124,7 @@ def own_executor(plan: Plan) -> Backend:
 
 
 def crowded(plan: Plan) -> str:
-    """Return what to tell a user whose workers have more threads than there are cores, if so."""
+    """Return a warning if the workers have more threads than there are cores, else nothing."""
     count, cores = how_many_workers(plan), usable_cores()
     if not count or not plan.threads or "OMP_NUM_THREADS" in os.environ:
         return ""

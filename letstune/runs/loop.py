@@ -123,8 +123,8 @@ class Runner:
             self.executor.recorded()
             if time.monotonic() >= self._looked + LOOK:
                 self._skip()
-        # Those asked for as the run ends, too: left behind, they would be obeyed by whoever
-        # extends it, of trials that had come to their end when they were asked for.
+        # Requests may have come as the run ended. If they were left behind, whoever extends the run
+        # would obey them, though the trials had ended when they were made.
         self._skip()
         self._record(())  # what was let go last
 
@@ -271,9 +271,8 @@ class Runner:
     def _died_in_flight(self, task: Task, death: WorkerDied) -> bool:
         """Tell whether a worker died in an epoch, now that all that it delivered is recorded.
 
-        One that died after the last epoch of its task is nobody's loss. And were that recorded, a
-        resume, to which the trial may have gone on since, could not tell it from a death at the
-        beginning of the next round.
+        A death after the last epoch of its task costs nothing. If it were recorded, a resume could
+        not tell it from a death at the beginning of the trial's next round.
         """
         trial = self.state.trials[task.trial]
         done = trial.seconds if task.timed else trial.epochs
@@ -305,8 +304,8 @@ class Runner:
     def _record(self, events: Sequence[Event]) -> None:
         """Make events true: journal first, then state, then whoever wants to know.
 
-        Deletions that the events before have made due are recorded along with these, which saves
-        a sync an epoch; only then are the checkpoints deleted, so that the journal never points
+        Deletions that earlier events have made due are recorded along with these events, which
+        saves a sync per epoch. The checkpoints are deleted after that, so the journal never points
         to one that is gone.
         """
         due, self._due = self._due, []
@@ -328,7 +327,7 @@ class Runner:
         try:
             self.store.delete(uri)
         except Exception as error:  # noqa: BLE001 (whatever a store may raise)
-            # Nothing points to it any more, so the run can do without its being gone.
+            # Nothing points to it any more, so the run can go on while it is still there.
             line = f"Checkpoint {uri} cannot be deleted: {error}. `letstune check --fix` will."
             self.audience.tell(line)
 

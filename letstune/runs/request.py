@@ -30,7 +30,7 @@ from letstune.workers.machine import own_threads
 
 
 class Recorded(Enum):
-    """What an argument is that is not given, where None would be given."""
+    """The value of an argument that is not given, where None could be given."""
 
     RECORDED = "<recorded>"
 
@@ -44,7 +44,7 @@ COHORT: Final = 64
 
 
 class First(NamedTuple):
-    """What a new journal says of its run, what it keeps, and what is told when it is there."""
+    """The facts and the pickles of a new journal, and what to tell once it is there."""
 
     facts: dict[str, Any]
     pickles: list[Pickle]
@@ -60,8 +60,9 @@ class Request:
     Attributes:
         journal: the path of the journal.
         named: whether the user knows that path.
-        begins: whether it may begin the run, as `tune` does. Then it names the whole plan, with
-            which a run that is there must have been begun; if not, it changes what it names.
+        begins: whether it may begin the run, as `tune` does. Such a request names the whole plan,
+            and a run that is there must have been begun with the same plan. Any other request
+            changes only what it names.
 
     Raises:
         LetstuneError: something is not what it must be. Nothing was written.
@@ -125,7 +126,7 @@ class Request:
 
     @cached_property
     def values(self) -> dict[str, Any]:
-        """Those fields of `Plan` that are asked for and are not for other parts to describe."""
+        """The fields of `Plan` that are asked for, except those that other parts describe."""
         asked: dict[str, Any] = {} if self.trainer is RECORDED else facts_of_trainer(self.trainer)
         if self.n_trials is not RECORDED and not self.endless:
             asked["n_trials"] = whole_number("n_trials", self.n_trials, 1)
@@ -162,13 +163,13 @@ class Request:
 
     @cached_property
     def pickles(self) -> list[Pickle]:
-        """What is to be kept of the trainer, and of a sampler and a store that are objects."""
+        """The pickles to keep of the trainer, and of a sampler and a store that are objects."""
         kept = [] if self.trainer is RECORDED else [keep("trainer", self.trainer)]
         return kept + [p for b in self.backends.values() if (p := b.pickle()) is not None]
 
     @cached_property
     def kept_dataset(self) -> tuple[Pickle | None, str]:
-        """What is to be kept of the dataset, or why it cannot be."""
+        """The dataset's pickle, or why it cannot be kept."""
         if self.dataset is RECORDED:
             return None, ""
         return keep_dataset(self.dataset, needed=self.begins and "workers" in self.how)
@@ -194,7 +195,7 @@ class Request:
         """Return the rounds that are asked for; a bare list keeps all else as recorded.
 
         Raises:
-            PlanError: they are none, or the trainer takes none.
+            PlanError: the argument is not rounds, or the trainer takes none.
         """
         given = self.lengths
         simple = self.values.get("simple", recorded and recorded.simple)
@@ -267,7 +268,7 @@ def to_resume(journal: Path) -> str:
 
 
 def facts_of_trainer(trainer: Any) -> dict[str, Any]:
-    """Return those fields of `Plan` that tell of a trainer.
+    """Return the fields of `Plan` that describe a trainer.
 
     Raises:
         TrainerError: it cannot be driven.
@@ -280,12 +281,12 @@ def facts_of_trainer(trainer: Any) -> dict[str, Any]:
 
 
 def named_observers(observers: Sequence[Backend]) -> list[dict[str, Any]]:
-    """Return the plan's facts about those observers that have a name, so are told next time too."""
+    """Return the plan's facts about the observers that have a name: a resume tells these, too."""
     return [backend.fact() for backend in observers if backend.options is not None]
 
 
 def _how_many_kept(keep_checkpoints: object) -> int | Literal["all"]:
-    """Return of how many trials to keep the best epoch."""
+    """Return how many trials keep the checkpoint of their best epoch."""
     if keep_checkpoints == "all":
         return "all"
     if isinstance(keep_checkpoints, str):

@@ -83,41 +83,43 @@ def tune(
 ) -> TuningResults[P]:
     """Tune a trainer's params, and return its trials, best first.
 
-    With a journal that exists, the run goes on where it stopped, however it stopped; one that is
-    finished is only read. It must have been started with the same plan and search space;
+    If the journal exists, its run goes on where it stopped, however it stopped. The journal of a
+    finished run is only read. The run must have been started with the same plan and search space;
     ``n_trials`` and ``rounds`` may have grown.
 
     Args:
         trainer: a `SimpleTrainer` or an `EpochTrainer`, pickleable.
-        n_trials: how many params to try in all. Fewer are tried if there are no more. It may be
+        n_trials: how many params to try in all. Fewer are tried if the space has no more. It may be
             left out where ``until`` or ``for_`` says when to end.
         dataset: passed to ``trainer.load_dataset``. Kept in the journal, unless its pickle takes
             more than 64 MiB, or than the environment variable LETSTUNE_DATASET_LIMIT says.
         journal: the SQLite file that holds the run. By default a new one in ``letstune-runs/``.
         rounds: how long the investment rounds are: numbers of epochs, times, or `Rounds`. By
             default ``[3, 9, 36]``. Not for a `SimpleTrainer`.
-        sampler: who proposes params: ``"random"``, ``"grid"`` or that of a plugin; a name with
-            options, as ``("tpe", {"multivariate": True})``; or a `Sampler`.
-        store: where checkpoints are kept: a directory, or a URI such as ``"s3://bucket/runs"``,
-            either of them with options, as ``(uri, {"cache_size": 10**9})``, or a `Store`. By
-            default a directory next to the journal.
-        workers: how many processes train, or ``"auto"`` for one a usable core; or where a plugin
-            trains, as ``"dask://scheduler:8786"``, a URI with options, or an object such as a
-            ``distributed.Client``. By default, this process does. It changes when, never what: a
-            run may be resumed with others.
+        sampler: who proposes params: a name, such as ``"random"``, ``"grid"`` or a plugin's; a name
+            with options, such as ``("tpe", {"multivariate": True})``; or a `Sampler`.
+        store: where checkpoints are kept: a directory; a URI such as ``"s3://bucket/runs"``; either
+            of them with options, such as ``(uri, {"cache_size": 10**9})``; or a `Store`. By
+            default, a directory next to the journal.
+        workers: how many processes train, or ``"auto"`` for one per usable core. To train elsewhere
+            with a plugin, give a URI such as ``"dask://scheduler:8786"``, a URI with options, or an
+            object such as a ``distributed.Client``. By default, this process trains. Workers decide
+            when things happen, never what, so a run may be resumed with others.
         gpus: one worker for each of these devices, as CUDA_VISIBLE_DEVICES names them, or
-            ``"auto"`` for all; with ``workers``, the workers share them in turns.
-        epoch_timeout: in seconds; a trial fails when an epoch takes longer. 0 for none.
-        trial_timeout: in seconds; a trial fails when its epochs take longer in all. 0 for none.
-        max_deaths: a trial fails when so many worker processes have died in the same epoch of
-            it. By default 3.
+            ``"auto"`` for all. If ``workers`` is given, too, they take the devices in turns.
+        epoch_timeout: how many seconds an epoch may take; a trial fails if one takes longer. 0 for
+            no limit.
+        trial_timeout: how many seconds the epochs of a trial may take in all; the trial fails if
+            they take longer. 0 for no limit.
+        max_deaths: how many worker processes must die in the same epoch of a trial for it to fail.
+            By default 3.
         lag: how far a sampler that learns stays behind the results, to keep workers busy; see
-            "Rounds" in the documentation. By default as the number of workers needs it.
-        seed: of all randomness. By default a new one, which is recorded.
-        keep_checkpoints: of how many of the best trials to keep the best epoch's checkpoint, or
-            ``"all"`` for those of all epochs of all trials.
-        observers: who is told of the run: names of plugins, names with options, or `Observer`
-            objects. Those that are named are told after a resume, too.
+            "Rounds" in the documentation. By default, it is chosen from the number of workers.
+        seed: the seed of all randomness. By default a new one, which is recorded.
+        keep_checkpoints: how many of the best trials keep the checkpoint of their best epoch, or
+            ``"all"`` to keep the checkpoints of all epochs of all trials.
+        observers: who is told what the run does: names of plugins, names with options, or
+            `Observer` objects. Those that are named are told after a resume, too.
         passthrough_errors: raise what a trainer raises, after recording it, rather than going on.
         progress: whether to show on stderr how the run is going. By default yes.
         accept_changes: go on with a journal even though another major version of its sampler's or
@@ -222,17 +224,18 @@ def resume(
 
     Args:
         journal: the file.
-        n_trials: more trials in all than were planned. By default as many.
-        rounds: longer rounds, or more of them, than were planned. By default the same.
-        trainer: instead of the one in the journal, if that cannot be brought back.
-        dataset: instead of the one in the journal, from now on; needed if that was not kept.
+        n_trials: how many params to try in all, if more than planned. By default, as many as
+            planned.
+        rounds: longer rounds than planned, or more of them. By default, those that were planned.
+        trainer: replaces the one in the journal, if that cannot be brought back.
+        dataset: replaces the one in the journal from now on; needed if that was not kept.
         workers: see `tune`; by default as many as were asked for before. The same holds for
             ``gpus``, ``epoch_timeout``, ``trial_timeout`` and ``max_deaths``.
         gpus: see `tune`.
         epoch_timeout: see `tune`.
         trial_timeout: see `tune`.
         max_deaths: see `tune`.
-        observers: instead of those that the run was started with; see `tune`.
+        observers: replace those that the run was started with; see `tune`.
         passthrough_errors: see `tune`.
         progress: see `tune`.
         accept_changes: see `tune`.
@@ -287,7 +290,7 @@ def load(journal: str | os.PathLike[str]) -> TuningResults[RecordedParams]:
         journal: the file.
 
     Raises:
-        JournalError: there is none, or it cannot be read.
+        JournalError: there is no journal, or it cannot be read.
     """
     path = journal_path(journal)
     with closing(Journal(path)) as source:
@@ -354,7 +357,7 @@ def _make_executor(run: Run, plan: Plan, path: Path, token: str) -> Executor:
     trainer, dataset, store = run.trainer, run.dataset, run.store
     job: object = InProcessJob(trainer=trainer, dataset=dataset, store=store, seed=plan.seed)
     if run.executor.name != "in-process":
-        from letstune.workers.job import Job  # when it is needed: a run in this process does not
+        from letstune.workers.job import Job  # imported late: a run in this process does without it
 
         job = Job.of(trainer, dataset, store, journal=path, seed=plan.seed)
     executor: Executor = run.executor.make(
@@ -364,7 +367,7 @@ def _make_executor(run: Run, plan: Plan, path: Path, token: str) -> Executor:
 
 
 def _tell_failures(path: Path, state: State, *, briefly: bool) -> None:
-    """Tell how many trials failed, and where to read more; ``briefly``, only if all of them did."""
+    """Tell how many trials failed, and where to read more; if ``briefly``, only when all failed."""
     failed = [number for number, trial in enumerate(state.trials) if trial.status == "failed"]
     hopeless = len(failed) == len(state.trials)
     if not failed or (briefly and not hopeless):

@@ -52,7 +52,7 @@ Member: TypeAlias = type | Literals | TupleOf
 @public("letstune.space")
 @dataclass(frozen=True, eq=False)
 class Annotation:
-    """An annotation as the members of a union, be it of a single one.
+    """An annotation as the members of a union, perhaps of only one.
 
     Attributes:
         text: the annotation for messages.
@@ -131,7 +131,7 @@ class Annotation:
 
 
 def _params_classes(members: tuple[Any, ...]) -> list[Any]:
-    # Known by their attribute, as their base class is in a module that imports this one.
+    # An attribute tells them, since their base class is in a module that imports this one.
     return [member for member in members if hasattr(member, "_space")]
 
 
@@ -165,7 +165,7 @@ def parse(annotation: Any, where: str, resolve: Resolve) -> Annotation:
         resolve: evaluates a string annotation, given it and `where`.
 
     Raises:
-        SpaceError: a parameter can't have it.
+        SpaceError: a parameter can't have this annotation.
     """
     text = annotation if isinstance(annotation, str) else _text(annotation)
     members = tuple(_members(annotation, where, resolve))

@@ -1,7 +1,7 @@
 """Trainers: the classes with which a user says how a model is trained.
 
-Every trainer has a `metric`, the name of the metric value to be optimized, greater being better,
-and loads its dataset at most once. `SimpleTrainer` trains a model in one go, as scikit-learn does;
+Every trainer has a `metric`, the name of the metric value to optimize (greater is better), and
+loads its dataset at most once. `SimpleTrainer` trains a model in one go, as scikit-learn does;
 `EpochTrainer` trains epoch by epoch, so that poor params are dropped early.
 
 Metric values are a dict of names to real numbers::
@@ -11,8 +11,8 @@ Metric values are a dict of names to real numbers::
 All of them are recorded; only the one named by `metric` decides.
 """
 
-# Without `from __future__ import annotations`: those of `Trainer` are asked for by users' classes,
-# and would be looked up where it goes by its public name.
+# No `from __future__ import annotations`: users' classes ask for the annotations of `Trainer`, and
+# text would be looked up in the module of its public name.
 
 import math
 from abc import ABC, abstractmethod
@@ -37,15 +37,15 @@ P = TypeVar("P", bound=Params)
 class Trainer(ABC, Generic[P]):
     """What `SimpleTrainer` and `EpochTrainer` have in common.
 
-    A trainer must be pickleable before `load_dataset`, and need not be after it. letstune trains
+    A trainer must be pickleable before `load_dataset`, but need not be afterwards. letstune trains
     with a clone of it, made by pickling.
 
     Attributes:
-        params_cls: the `Params` class. Taken from the generic parameter, as in
+        params_cls: the `Params` class. It is taken from the generic parameter, as in
             ``SimpleTrainer[SGDParams]``, unless it is set.
         seed: set before each call of `load_dataset`, `create_model`, `load`, `train_epoch` and
-            `train`: a number from 0 to 2**31 - 1 that depends on the run's seed, the trial and
-            the epoch only.
+            `train`: a number from 0 to 2**31 - 1 that depends only on the run's seed, the trial and
+            the epoch.
     """
 
     params_cls: type[P]
@@ -54,7 +54,7 @@ class Trainer(ABC, Generic[P]):
     @property
     @abstractmethod
     def metric(self) -> str:
-        """The metric value to be optimized; greater is better. Usually a class attribute."""
+        """The name of the metric value to optimize (greater is better), usually a class attribute."""
 
     @abstractmethod
     def load_dataset(self, dataset: Any) -> None:
@@ -66,7 +66,7 @@ class Trainer(ABC, Generic[P]):
 
     @property
     def rng(self) -> "np.random.Generator":
-        """A generator that depends on the run's seed, the trial and the epoch only, as `seed`."""
+        """A generator that depends only on the run's seed, the trial and the epoch, as `seed`."""
         rng: np.random.Generator | None = self.__dict__.get("_rng")
         if rng is None:
             stream = self.__dict__.get("_stream")
@@ -113,9 +113,9 @@ class EpochTrainer(Trainer[P]):
     `load_dataset`, a training is `create_model` or `load`, but not both; then `train_epoch`, as
     often as the rounds want, with `save` after each.
 
-    For exact resume, what `save` saves must be all that the next epoch depends on, the state of
-    an optimizer included; `letstune.rehearse` tries it. Before a training, the trainer loses what
-    fields it was given since `load_dataset`, so that no trial goes on with those of another.
+    For exact resume, `save` must save all that the next epoch depends on, including the state of an
+    optimizer; `letstune.rehearse` tests it. Before a training, the fields that the trainer was
+    given since `load_dataset` are removed, so that no trial goes on with those of another.
     """
 
     model: Any
@@ -144,7 +144,7 @@ def params_class(trainer: object) -> type[Params]:
     """Return the `Params` class that a trainer is for.
 
     Raises:
-        TrainerError: it is not a trainer, or does not say which one.
+        TrainerError: it is not a trainer, or does not say which `Params` class it is for.
     """
     name = type(trainer).__name__
     if isinstance(trainer, type) or not isinstance(trainer, SimpleTrainer | EpochTrainer):
@@ -192,7 +192,7 @@ def check_trainer(trainer: Trainer[Any]) -> str:
 def begin(trainer: Trainer[Any], run_seed: int, purpose: Purpose, trial: int, epoch: int) -> None:
     """Seed a trainer and the global generators for what comes next."""
     seed = derive(run_seed, purpose, trial, epoch)
-    fields = trainer.__dict__  # by which a frozen dataclass may be a trainer, too
+    fields = trainer.__dict__  # this way, a frozen dataclass may be a trainer, too
     fields["seed"] = seed
     fields["_stream"] = (run_seed, purpose, trial, epoch)
     fields.pop("_rng", None)
@@ -202,7 +202,7 @@ def begin(trainer: Trainer[Any], run_seed: int, purpose: Purpose, trial: int, ep
 def metric_values(returned: object, metric: str, where: str) -> dict[str, float]:
     """Return what a trainer returned as a dict of floats.
 
-    NumPy's scalars, and 0-d arrays and tensors, are taken for the numbers that they hold.
+    NumPy's scalars, 0-d arrays and tensors count as the numbers that they hold.
 
     Raises:
         TrainerError: it is not a dict of names to real numbers, or lacks ``metric``.
