@@ -18,7 +18,7 @@ import letstune
 from letstune import EpochTrainer, Params, Rounds, SimpleTrainer, StopTraining, rand
 from letstune.errors import SpaceError, TrainerError
 from letstune.training.checkpoints import Checkpoint
-from letstune.training.trainer import metric_values, params_class
+from letstune.training.trainer import metric_values, params_class, without_metric
 
 CALLS: list[tuple[Any, ...]] = []
 
@@ -234,8 +234,8 @@ def test_what_is_no_dict_of_names_is_shown(returned: Any) -> None:
 
 
 def test_a_missing_metric_is_told_with_those_that_are_there() -> None:
-    with pytest.raises(TrainerError, match=r"Training returned no 'm'.*\['a', 'b'\]"):
-        metric_values({"b": 1.0, "a": 2.0}, "m", "Training")
+    told = without_metric({"b": 1.0, "a": 2.0}, "-m", "Training")
+    assert told == "Training returned no 'm', which is the trainer's metric, but ['a', 'b']."
 
 
 class Returning(Hill):
@@ -507,9 +507,13 @@ def test_what_a_trial_stops_with_is_saved(path: Path) -> None:
     assert tuning[0].checkpoint.load_pickle() == "model 0"
 
 
-def test_stopping_with_something_else_than_metric_values_is_told(path: Path) -> None:
-    with pytest.raises(TrainerError, match="returned no 'height'"):
-        tune(Stopping("train_epoch", {"depth": 7.0}), 1, path, rounds=[4])
+def test_stopping_without_the_metric_is_told(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tuning = tune(Stopping("train_epoch", {"depth": 7.0}), 1, path, rounds=[4], progress=None)
+    assert "returned no 'height'" in capsys.readouterr().err
+    assert tuning[0].status == "stopped"
+    assert math.isnan(tuning[0].epochs[-1].metric_value)
 
 
 class StoppingSimply(Hill):

@@ -439,7 +439,7 @@ def test_an_error_of_load_dataset_ends_the_run_and_can_be_mended(path: Path) -> 
 
 
 def test_a_metric_that_is_missing_leaves_no_failure(path: Path) -> None:
-    class Missing(Climb):
+    class Missing(Hill):
         metric = "depth"
 
     with pytest.raises(TrainerError, match=r"no 'depth', which is the trainer's metric.*height"):
@@ -801,13 +801,13 @@ def test_where_to_read_of_failures_is_told(path: Path, capfd: pytest.CaptureFixt
 
 
 def test_a_plan_without_an_epoch_may_be_deleted(path: Path) -> None:
-    class Misspelt(Climb):
+    class Misspelt(Hill):
         metric = "hight"
 
     with pytest.raises(TrainerError, match="'hight'"):
         tune(Misspelt(), 3, path)
     with pytest.raises(PlanChangedError, match="No epoch is recorded in it yet: delete it"):
-        tune(Climb(), 3, path)
+        tune(Hill(), 3, path)
 
 
 # Samplers and stores that are objects

@@ -26,6 +26,7 @@ from letstune.rounds.events import (
     TrialStopped,
     WorkerDied,
 )
+from letstune.rounds.metric import standing
 
 E = TypeVar("E", bound=Event)
 
@@ -101,10 +102,13 @@ def read_epochs(rows: Iterable[Sequence[Any]], metric: str) -> Iterator[EpochFin
         rows: of the columns of `EPOCHS`.
         metric: the plan's.
     """
-    for trial, epoch, _, metrics, started, seconds, uri, size, sha256 in rows:
+    for trial, epoch, recorded, metrics, started, seconds, uri, size, sha256 in rows:
         stored = None if uri is None else Stored(uri, size, sha256)
         values = {name: float(number) for name, number in json.loads(metrics).items()}
-        value = values[metric]  # not the column: SQLite makes NULL of NaN, 0.0 of -0.0
+        # Not the column: SQLite makes NULL of NaN, 0.0 of -0.0.
+        value = standing(metric, values)
+        if recorded is not None and math.isnan(value):
+            raise ValueError(f"epoch {epoch} of trial {trial} has a value, but no {metric!r}")
         datetime.fromisoformat(started)
         yield EpochFinished(trial, epoch, value, values, started, seconds, stored)
 
@@ -134,7 +138,11 @@ EPOCHS: Final = Rows(
             "seq": SEQ,
             "trial": TRIAL,
             "epoch": Column("INTEGER NOT NULL", "The number of the epoch, from 0 on."),
-            "value": Column("REAL", "The value of the optimized metric. SQLite makes NULL of NaN."),
+            "value": Column(
+                "REAL",
+                "The standing, of which greater is better: the value of the optimized metric, or "
+                "minus that if the metric has a leading minus. NULL if there was none, or NaN.",
+            ),
             "metrics": Column(
                 "TEXT NOT NULL",
                 'All metric values, exactly, as JSON. NaN and infinities are text: `"nan"`.',
