@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from failing_trainer import Hopeless, Unlucky
 from journal_facts import facts
-from small_trainers import Climb, Hill, Point, tune
+from small_trainers import Hill, Point, tune
 
 import letstune
 from letstune import EpochTrainer
@@ -122,7 +122,7 @@ def test_an_error_of_load_dataset_ends_the_run_and_can_be_mended(path: Path) -> 
 
 
 def test_a_metric_that_is_missing_leaves_no_failure(path: Path) -> None:
-    class Missing(Climb):
+    class Missing(Hill):
         metric = "depth"
 
     with pytest.raises(TrainerError, match=r"no 'depth', which is the trainer's metric.*height"):

@@ -57,9 +57,8 @@ def test_a_broken_trainer_ends_the_run_as_it_does_in_this_process(path: Path) ->
 
 
 def test_errors_are_passed_through(path: Path) -> None:
-    with pytest.raises(ZeroDivisionError) as caught:
+    with pytest.raises(TrainerError, match=r"(?s)in train_epoch.*ZeroDivisionError: division"):
         tune(Failing(), 3, path, rounds=[1], workers=1, passthrough_errors=True)
-    assert "in train_epoch" in caught.value.__notes__[0]
     assert query(path, "SELECT kind, message FROM failures") == [
         ("raised", "ZeroDivisionError: division by zero")
     ]

@@ -40,6 +40,7 @@ def status(journal: Path, as_json: bool) -> None:
         print_json(facts)
     else:
         as_text = {name: json.dumps(facts[name]) for name in ("rounds", "last_session")}
+        as_text["verdicts"] = "\n".join(facts["verdicts"])
         print_table(_as_rows(facts | as_text))
 
 

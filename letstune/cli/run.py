@@ -205,6 +205,8 @@ def retry(journal: Path, trials: tuple[int, ...], alike: int | None) -> None:
 
 
 def _print_summary(tuning: TuningResults[Any]) -> None:
+    from letstune.results.verdicts import in_vain
+
     print_rich(tuning) if sys.stdout.isatty() else click.echo(repr(tuning))
-    if len(tuning) and all(trial.status == "failed" for trial in tuning):
+    if in_vain(tuning._run.state):
         sys.exit(1)  # there is no winner, so a shell script must not go on to its next line

@@ -27,6 +27,7 @@ from letstune.rounds.events import (
     TrialStopped,
     WorkerDied,
 )
+from letstune.rounds.metric import standing
 
 E = TypeVar("E", bound=Event)
 
@@ -106,9 +107,13 @@ def read_epochs(rows: Iterable[Sequence[Any]], metric: str) -> Iterator[EpochFin
         rows: they have the columns of `EPOCHS`.
         metric: the plan's metric.
     """
-    for trial, epoch, metrics, started, seconds, uri, size, sha256 in rows:
+    for trial, epoch, recorded, metrics, started, seconds, uri, size, sha256 in rows:
         stored = None if uri is None else Stored(uri, size, sha256)
         values = {name: float(number) for name, number in json.loads(metrics).items()}
+        # Not the column: SQLite makes NULL of NaN, 0.0 of -0.0.
+        value = standing(metric, values)
+        if recorded is not None and math.isnan(value):
+            raise ValueError(f"epoch {epoch} of trial {trial} has a value, but no {metric!r}")
         datetime.fromisoformat(started)
         yield EpochFinished(trial, epoch, values[metric], values, started, seconds, stored)
 
@@ -138,7 +143,11 @@ EPOCHS: Final = Rows(
             "seq": SEQ,
             "trial": TRIAL,
             "epoch": Column("INTEGER NOT NULL", "The number of the epoch, from 0 on."),
-            "value": Column("REAL", "The value of the optimized metric. SQLite makes NULL of NaN."),
+            "value": Column(
+                "REAL",
+                "The standing, of which greater is better: the value of the optimized metric, or "
+                "minus that if the metric has a leading minus. NULL if there was none, or NaN.",
+            ),
             "metrics": Column(
                 "TEXT NOT NULL",
                 'All metric values, exactly, as JSON. NaN and infinities are text: `"nan"`.',
@@ -155,7 +164,7 @@ EPOCHS: Final = Rows(
         },
         ["UNIQUE (trial, epoch)"],
     ),
-    ("trial", "epoch", *_EPOCH),
+    ("trial", "epoch", "value", *_EPOCH),
     ("trial", "epoch", "value", *_EPOCH, "session"),
     _epoch,
 )

@@ -19,8 +19,10 @@ from letstune.errors import (
     TrialNotFoundError,
 )
 from letstune.journal.journal import Journal
+from letstune.results.verdicts import verdicts
 from letstune.rounds.cohorts import rank_key
 from letstune.rounds.events import EpochFinished, TrialFailed
+from letstune.rounds.metric import as_returned, less_is_better, metric_name
 from letstune.rounds.plan import Plan
 from letstune.rounds.state import State, TrialState
 from letstune.space.recorded_params import ParamsLike
@@ -76,7 +78,7 @@ class _Run:
         return Epoch(
             trial_id=recorded.trial,
             epoch=recorded.epoch,
-            metric_value=recorded.value,
+            metric_value=as_returned(self.plan.metric, recorded.value),
             metric_values=recorded.metrics,
             started_at=datetime.fromisoformat(recorded.started),
             duration=recorded.seconds,
@@ -133,7 +135,8 @@ class Epoch:
     Attributes:
         trial_id: its trial.
         epoch: its number, from 0 on.
-        metric_value: the value of the optimized metric; may be NaN or infinite.
+        metric_value: the value of the optimized metric, as the trainer returned it; may be
+            infinite, or NaN, which it also is if the trainer did not return it.
         metric_values: all metric values.
         started_at: when it began, UTC.
         duration: how long `train_epoch` or `train` took, in seconds.
@@ -199,9 +202,9 @@ class Trial(Generic[P]):
 
     @property
     def metric_value(self) -> float:
-        """The best metric value; NaN before the first epoch."""
+        """The best metric value, as the trainer returned it; NaN before the first epoch."""
         if math.isfinite(self._state.best):
-            return self._state.best
+            return as_returned(self._run.plan.metric, self._state.best)
         return math.nan if self.best_epoch is None else self.best_epoch.metric_value
 
     @property
@@ -245,8 +248,18 @@ class TuningResults(Sequence[Trial[P]]):
 
     @property
     def metric(self) -> str:
-        """The name of the optimized metric."""
-        return self._run.plan.metric
+        """The name of the optimized metric, as the trainer returns it."""
+        return metric_name(self._run.plan.metric)
+
+    @property
+    def less_is_better(self) -> bool:
+        """Whether the metric is minimised: whether the trainer names it with a leading minus."""
+        return less_is_better(self._run.plan.metric)
+
+    @property
+    def verdicts(self) -> list[str]:
+        """What there is to know before the results are believed, worst first; mostly nothing."""
+        return verdicts(self._run.state)
 
     @property
     def finished(self) -> bool:
@@ -258,13 +271,19 @@ class TuningResults(Sequence[Trial[P]]):
         """The winner, the same as ``results[0]``.
 
         Raises:
-            TrialNotFoundError: no trial has a result yet, or all have failed.
+            TrialNotFoundError: no trial has a result yet, or all have failed, or no epoch has a
+                finite value of the metric.
         """
         first = self._trials[0] if self._trials else None
         if first is None or first.status == "failed" or not first._state.epochs:
             raise TrialNotFoundError(
                 f"{self._run.path}: no trial has a result yet, or all that had one have failed. "
                 f"`letstune show {self._run.path} 0`, and the results' `errors`, tell why."
+            )
+        if not math.isfinite(first._state.best):
+            raise TrialNotFoundError(
+                f"{self._run.path}: no result: no epoch has a finite {self.metric!r}. "
+                f"`letstune show {self._run.path} {first.trial_id}` shows what was returned."
             )
         return first
 

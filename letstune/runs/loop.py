@@ -33,6 +33,7 @@ from letstune.rounds.events import (
 from letstune.rounds.failures import Streaks, signature
 from letstune.rounds.state import State
 from letstune.runs.deadline import Deadline
+from letstune.runs.remarks import Remarks, mistaken
 from letstune.runs.skip import may_skip, requests, stop_of
 from letstune.samplers.sampler import Observation, Sampler, propose_distinct
 from letstune.space.params import Space
@@ -75,6 +76,10 @@ class Runner:
     _started: int = 0
     _looked: float = -LOOK
     _deaf: bool = False
+    _remarks: Remarks = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._remarks = Remarks(self.state, self.audience.tell)
 
     def run(self) -> None:
         """Train until the plan is done.
@@ -82,9 +87,10 @@ class Runner:
         Raises:
             Interrupted: SIGINT or SIGTERM came; the epoch in flight was recorded.
             KeyboardInterrupt: one of them came twice.
-            LetstuneError: the trainer breaks its contract, a checkpoint is missing, or the
-                journal cannot be written.
-            Exception: a trainer raised it, and ``passthrough_errors`` is set.
+            LetstuneError: the trainer breaks its contract in the very first epoch, a checkpoint is
+                missing, or the journal cannot be written.
+            Exception: a trainer raised it, and ``passthrough_errors`` is set; if that was in
+                another process, a `TrainerError` with its traceback.
         """
         with _interruptible() as interrupted:
             try:
@@ -248,6 +254,8 @@ class Runner:
         events: list[Event] = []
         deaths: list[tuple[Task, WorkerDied]] = []
         errors: list[BaseException] = []
+        if not self.state.total_epochs:
+            self._refuse_mistaken(deliveries)
         for delivery in deliveries:
             task = self._running.get(delivery.trial)
             if task is None or task.attempt != delivery.attempt:
@@ -267,6 +275,19 @@ class Runner:
         if counted:
             self._record(counted)
         return errors + self._fail_doomed()
+
+    def _refuse_mistaken(self, deliveries: Sequence[Delivery]) -> None:
+        """End a run with nothing recorded, if its very first epoch shows that it is no good."""
+        attempts = {task.attempt for task in self._running.values()}
+        first = [delivery for delivery in deliveries if delivery.attempt in attempts]
+        error = mistaken(self.state.plan, first)
+        if error is None:
+            return
+        for delivery in first:
+            for event in delivery.events:
+                if isinstance(event, EpochFinished) and event.checkpoint is not None:
+                    self._delete(event.checkpoint.uri)
+        raise error
 
     def _died_in_flight(self, task: Task, death: WorkerDied) -> bool:
         """Tell whether a worker died in an epoch, now that all that it delivered is recorded.
@@ -322,6 +343,7 @@ class Runner:
                 self._between.add(event.trial)
         self._let_go()
         self.audience.recorded(events, self.state)
+        self._remarks.recorded(events, self.state)
 
     def _delete(self, uri: str) -> None:
         try:

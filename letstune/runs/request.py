@@ -24,6 +24,7 @@ from letstune.runs.backend import Backend
 from letstune.runs.deadline import seconds_left
 from letstune.runs.how import asked_how, first_lag, how_many_workers
 from letstune.runs.pickles import describe_dataset, keep, keep_dataset, versions
+from letstune.training.direction import advice
 from letstune.training.pickling import type_name
 from letstune.training.trainer import SimpleTrainer, check_trainer, params_class
 from letstune.workers.machine import own_threads
@@ -250,7 +251,8 @@ class Request:
         Raises:
             LetstuneError: see `first_plan`.
         """
-        facts = self.first_plan().to_facts()
+        plan = self.first_plan()
+        facts = plan.to_facts()
         facts |= {"versions": versions(self.trainer), "observers": named_observers(self.told or ())}
         facts |= {"endless": True} if self.endless else {}
         path, (dataset, why_not) = self.journal, self.kept_dataset
@@ -258,7 +260,7 @@ class Request:
         return First(
             facts=facts,
             pickles=[*self.pickles, *([] if dataset is None else [dataset])],
-            notes=[note for note in (where, why_not) if note],
+            notes=[note for note in (where, why_not, advice(self.trainer, plan.metric)) if note],
         )
 
 

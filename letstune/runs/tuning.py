@@ -21,6 +21,7 @@ from letstune.journal.journal import Journal, create, now
 from letstune.journal.lock import JournalLock
 from letstune.journal.paths import journal_path
 from letstune.results.results import TuningResults, _Run
+from letstune.results.verdicts import verdicts
 from letstune.rounds.failures import Streaks
 from letstune.rounds.plan import Plan, Rounds
 from letstune.rounds.state import State
@@ -121,6 +122,7 @@ def tune(
         observers: who is told what the run does: names of plugins, names with options, or
             `Observer` objects. Those that are named are told after a resume, too.
         passthrough_errors: raise what a trainer raises, after recording it, rather than going on.
+            If it was raised in another process, that is a `TrainerError` with its traceback.
         progress: whether to show on stderr how the run is going. By default yes.
         accept_changes: go on with a journal even though another major version of its sampler's or
             store's plugin is installed now.
@@ -137,7 +139,8 @@ def tune(
         PlanError: an argument is not what it must be.
         AlikeFailuresError: so many trials failed alike; see ``max_failures``.
         PlanChangedError: the journal was started with another plan. Nothing was changed.
-        TrainerError: the trainer cannot be driven, or returned what is not metric values.
+        TrainerError: the trainer cannot be driven, or returned what is not metric values in the
+            very first epoch of the run.
         PickleError: the trainer cannot be pickled.
         PluginError: a plugin that is named cannot be loaded.
         JournalError: the journal cannot be read or written, or another process works on it.
@@ -350,6 +353,8 @@ def _train(opened: Journal, state: State, run: Run) -> TuningResults[Any]:
     finally:
         shown.close()
     _tell_failures(opened.path, runner.state, briefly=run.asked.progress is False)
+    for verdict in verdicts(runner.state):
+        say(f"letstune: {verdict}")
     return _results(opened.path, runner.state, run.space, run.store)
 
 

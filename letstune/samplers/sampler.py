@@ -33,9 +33,10 @@ class Observation:
     Attributes:
         trial: its id.
         params: its params.
-        status: trained, stopped or failed; or pending, if its results may not be seen yet.
-        values: the optimized metric after each epoch that may be seen.
-        metrics: all metric values after each of these epochs.
+        status: trained, stopped or failed; pending, if its results are not to be seen yet.
+        values: the standing after each epoch that is to be seen, of which greater is better: the
+            optimized metric, or minus that if its name has a leading minus; NaN if it was missing.
+        metrics: all metric values after each of these epochs, as they were returned.
     """
 
     trial: int

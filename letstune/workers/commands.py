@@ -44,7 +44,7 @@ class Came(NamedTuple):
     trial: int
     attempt: str
     events: list[Event | TaskEnded]
-    error: bytes | None
+    error: Packed | None
 
     @staticmethod
     def of(delivery: Delivery) -> Came:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import pickle
 import traceback
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
-from letstune.errors import WorkerError
+from letstune import errors
+from letstune.errors import LetstuneError, WorkerError
 from letstune.rounds.events import Event, TaskEnded
 
-LARGEST: Final = 2**20
-"""The largest exception that is sent, in bytes; of a larger one, only the text is."""
+
+class Packed(NamedTuple):
+    """One of letstune's own exceptions, as text: its class in `letstune.errors`, and its notes."""
+
+    name: str
+    message: str
+    notes: tuple[str, ...]
 
 
 class Ready(NamedTuple):
@@ -24,16 +29,16 @@ class Began(NamedTuple):
 
 
 class Happened(NamedTuple):
-    """What is to be recorded together, and the exception behind it, pickled, if it is a failure."""
+    """What is to be recorded together, and the exception behind it, if that is letstune's own."""
 
     events: list[Event | TaskEnded]
-    error: bytes | None
+    error: Packed | None
 
 
 class Raised(NamedTuple):
-    """What must end the run: the exception, pickled if that is possible, and its traceback."""
+    """What must end the run: the exception, if that is letstune's own, and its traceback."""
 
-    error: bytes | None
+    error: Packed | None
     text: str
 
     @staticmethod
@@ -53,25 +58,33 @@ class Raised(NamedTuple):
 Message = Ready | Began | Happened | Raised
 
 
-def pack(error: BaseException | None) -> bytes | None:
-    """Return an exception as bytes; None if it is too large, or cannot be pickled."""
-    if error is None:
-        return None
-    import cloudpickle
+def pack(error: BaseException | None) -> Packed | None:
+    """Return an exception as text, if it is letstune's own; else None.
 
+    An exception of the trainer's is of a class of its own, and to bring it back is to run what
+    that class says. What there is to know of it is in its traceback.
+    """
+    if not isinstance(error, LetstuneError):
+        return None
+    own = (cls.__name__ for cls in type(error).__mro__ if vars(errors).get(cls.__name__) is cls)
     try:
-        data: bytes = cloudpickle.dumps(error)
-    except Exception:  # noqa: BLE001 (of whatever the exception holds)
+        notes = tuple(_plain(note) for note in getattr(error, "__notes__", ()))
+        return Packed(next(own), _plain(error), notes)
+    except Exception:  # noqa: BLE001 (of a class that the trainer has derived)
         return None
-    return data if len(data) <= LARGEST else None
 
 
-def unpack(error: bytes | None) -> BaseException | None:
-    """Return an exception that a worker sent; None if it cannot be brought back here."""
-    if error is None:
+def _plain(said: object) -> str:
+    # str() may return an object of a class that is derived from it.
+    return str.encode(str(said), "utf-8", "backslashreplace").decode()
+
+
+def unpack(error: Packed | None) -> LetstuneError | None:
+    """Return an exception of letstune's that a worker sent; None if it was another one."""
+    found = None if error is None else vars(errors).get(error.name)
+    if error is None or not (isinstance(found, type) and issubclass(found, LetstuneError)):
         return None
-    try:
-        found: BaseException = pickle.loads(error)
-    except Exception:  # noqa: BLE001 (of whatever class it is)
-        return None
-    return found
+    made = found(error.message)
+    for note in error.notes:
+        made.add_note(note)
+    return made
