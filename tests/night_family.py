@@ -69,7 +69,7 @@ def descendants(pid: int) -> list[int]:
 if __name__ == "__main__":
     letstune.tune(
         Family(),
-        3,
+        8,
         rounds=[2, 1],
         seed=1,
         journal=sys.argv[1],

@@ -54,7 +54,7 @@ def assert_finishes_as_if_nothing_was(path: Path) -> None:
     assert query(path, "SELECT * FROM deaths") == []
     assert letstune.resume(path, trainer=Family(), progress=False).finished
     other = path.with_name("other.db")
-    tune(Family(), 3, other, rounds=[2, 1], dataset=str(witness))
+    tune(Family(), 8, other, rounds=[2, 1], dataset=str(witness))
     found, wanted = facts(path), facts(other)
     for table in ("trials", "epochs", "stops", "failures", "deletions"):
         assert found[table] == wanted[table], table

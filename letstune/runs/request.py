@@ -151,7 +151,8 @@ class Request:
         """What is to be kept of the dataset, or why it cannot be."""
         if self.dataset is RECORDED:
             return None, ""
-        return keep_dataset(self.dataset, needed=self.begins and "workers" in self.how)
+        elsewhere = self.executor is not None or bool(self.how.get("workers"))
+        return keep_dataset(self.dataset, needed=self.begins and elsewhere)
 
     @property
     def described_dataset(self) -> dict[str, Any]:
