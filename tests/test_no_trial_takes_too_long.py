@@ -64,7 +64,7 @@ def test_what_is_saved_too_late_is_deleted(path: Path) -> None:
 
 
 class Stuck(Climb):
-    """Hangs in its very first epoch, and ignores SIGTERM. ``dataset`` is a folder.
+    """Hangs in its very first epoch, and ignores all it can. ``dataset`` is a folder.
 
     If there is a file "stop", its supervisor is stopped, and so does not obey.
     """
@@ -75,7 +75,8 @@ class Stuck(Climb):
     def train_epoch(self, epoch: int) -> dict[str, float]:
         stuck = self.folder / "stuck"
         if not stuck.exists():
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            for which in (signal.SIGTERM, supervisor.END):
+                signal.signal(which, signal.SIG_IGN)
             if (self.folder / "stop").exists():
                 os.kill(os.getppid(), signal.SIGSTOP)
             stuck.write_text(f"{os.getpid()} {os.getppid()}")

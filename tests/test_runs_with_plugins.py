@@ -196,7 +196,7 @@ def test_the_lag_is_for_the_workers_that_there_are(site: Path, path: Path) -> No
         ({"workers": ("lone://here", {"epoch_timeout": 3})}, "epoch_timeout cannot be given"),
         ({"workers": "lone://here", "gpus": [0]}, "ask the cluster"),
         ({"workers": "processes://4"}, "Give the number of processes"),
-        ({"workers": "in-process://"}, "leave workers out"),
+        ({"workers": "in-process://"}, "or 0 to train"),
         ({"workers": "lonely://here"}, "no executor 'lonely'"),
     ],
 )

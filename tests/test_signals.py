@@ -155,7 +155,7 @@ def test_the_command_line_ends_with_the_same_codes(signals: int, code: int, path
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "letstune", "tune", f"{script}:Waiting"),
-            *("-n4", "--rounds=2,3", "--seed=1", f"--journal={path}"),
+            *("-n4", "--rounds=2,3", "--seed=1", f"--journal={path}", "--workers=0"),
         ],
         env=environment(TESTS),
         stdin=subprocess.PIPE,

@@ -89,7 +89,7 @@ def test_the_command_line_takes_it_all(path: Path) -> None:
     wanted = {"workers": "2", "epoch_timeout": "90.0", "trial_timeout": "900.0"}
     wanted |= {"max_deaths": "4", "gpus": '["0", "1"]'}
     assert facts == {**facts, **wanted}
-    for wrong in ("--workers=0", "--epoch-timeout=soon"):
+    for wrong in ("--workers=some", "--epoch-timeout=soon"):
         done = command("resume", path, wrong, cwd=path.parent)
         assert done.returncode == 2
         assert wrong.partition("=")[2] in done.stderr

@@ -76,7 +76,7 @@ def workers(text: str) -> int | str:
     """Read a number, auto, or the URI of a cluster."""
     if text == "auto" or "://" in text:
         return text
-    if text.isdecimal() and int(text):
+    if text.isdecimal():
         return int(text)
     raise click.BadParameter(
         f"{text!r}: expected a number, auto, or a URI, such as dask://host:8786"
@@ -102,7 +102,8 @@ def carried_out(command: F) -> F:
                 "--workers",
                 type=workers,
                 metavar="N|auto|URI",
-                help="How many processes train, or where a plugin does.  [default: this process]",
+                help="How many processes train, 0 for the command's own, or where a plugin does.  "
+                "[default: 1, or as recorded]",
             ),
             click.option("--gpus", help="Devices, such as 0,1, or auto: one worker for each."),
             click.option(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -101,6 +103,7 @@ def tune(
         raise click.UsageError("--store-option needs a --store.")
     if n_trials is None and not (options["until"] or options["for_"]):
         raise click.UsageError("Missing option '-n' / '--n-trials', or --until or --for.")
+    options["workers"] = _who_trains(options["journal"], options["workers"], options["gpus"])
     tuning = letstune.tune(
         load_object(trainer),
         n_trials,
@@ -111,6 +114,23 @@ def tune(
         **options,
     )
     _print_summary(tuning)
+
+
+def _who_trains(journal: Path | None, workers: Any, gpus: str | None) -> Any:
+    """Return who is to train: one process, unless other is asked for or recorded.
+
+    Not the command's own: there, a trainer that exits would end the command as if all were well,
+    and what a trial does to its process cannot be undone.
+    """
+    if workers is not None or gpus is not None or os.name == "nt":
+        return workers
+    if journal is None or not journal.exists():
+        return 1
+    from letstune.journal.journal import Journal
+
+    with closing(Journal(journal)) as source:
+        facts = source.facts()
+    return 1 if facts["workers"] is None and facts["gpus"] is None else None
 
 
 def _rounds(lengths: Any, keep: float | None, cohort: list[int] | None) -> Any:
@@ -154,6 +174,7 @@ def resume(
         options["trainer"] = load_object(trainer)
     if dataset is not None:
         options["dataset"] = dataset
+    options["workers"] = _who_trains(journal, options["workers"], options["gpus"])
     _print_summary(letstune.resume(journal, progress=not quiet, **options))
 
 

@@ -26,6 +26,7 @@ from letstune.rounds.events import (
     TrialStopped,
     WorkerDied,
 )
+from letstune.rounds.failures import preempted
 from letstune.rounds.plan import Plan
 
 TRANSITIONS: Final = {
@@ -222,8 +223,10 @@ class State:
         """Tell whether a death is to be laid to its trial: whether it came in its next epoch.
 
         A trial that waits for others, or is settled, has no epoch in flight, so whatever its
-        worker died of was not of its doing.
+        worker died of was not of its doing. Nor was it if the worker was preempted.
         """
+        if preempted(death):
+            return False  # of a journal from when such deaths were recorded
         trial = self.trials[death.trial]
         going_on = trial.status in ("proposed", "trained") and not trial.waiting
         return going_on and not trial.settled and death.epoch == trial.epochs

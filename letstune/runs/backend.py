@@ -118,8 +118,8 @@ class Backend:
         plugged = installed.find("executor", scheme)
         if plugged.distribution == PROJECT:
             raise PlanError(
-                f"workers={address!r}: {scheme} has no address. Give the number of processes, 1 or "
-                "more, or leave workers out to train in this process."
+                f"workers={address!r}: {scheme} has no address. Give the number of processes, or 0 "
+                "to train in this process."
             )
         return Backend(
             kind="executor",

@@ -62,10 +62,10 @@ def _asked_workers(workers: Any, executor: Backend | None) -> dict[str, Any]:
         return {"workers": "auto", "executor": None}
     if isinstance(workers, str):
         raise PlanError(
-            f"workers={workers!r}: expected a number of processes, 1 or more, 'auto' for one a "
-            "usable core, or the URI of a cluster such as 'dask://scheduler:8786'."
+            f"workers={workers!r}: expected a number of processes, 0 for this one, 'auto' for one "
+            "a usable core, or the URI of a cluster such as 'dask://scheduler:8786'."
         )
-    return {"workers": whole_number("workers", workers, 1), "executor": None}
+    return {"workers": whole_number("workers", workers, 0), "executor": None}
 
 
 def _seconds(name: str, value: Any) -> float | None:
@@ -82,15 +82,25 @@ def how_many_workers(how: How) -> int:
     """Return how many worker processes train on this machine; 0 if this process does.
 
     Raises:
-        PlanError: all devices are asked for, and there are none.
+        PlanError: all devices are wanted, and there are none; or this process is to train, and
+            something is asked for that it cannot do.
     """
     if how.gpus is not None and how.workers in (None, "auto"):
         return len(visible_devices(how.gpus, os.environ))
     if how.workers == "auto":
         return usable_cores()
-    # A process that hangs can only be stopped from outside.
-    limited = how.epoch_timeout is not None or how.trial_timeout is not None
-    return int(limited) if how.workers is None else whole_number("workers", how.workers, 1)
+    # Only from outside can a process be stopped that hangs.
+    names = ("epoch_timeout", "trial_timeout", "gpus")
+    limits = [name for name in names if getattr(how, name) is not None]
+    if how.workers is None:
+        return int(bool(limits))
+    count = whole_number("workers", how.workers, 0)
+    if limits and not count:
+        raise PlanError(
+            f"workers=0 trains in this process, so there can be no {' and no '.join(limits)}: "
+            "these need a process that another one starts, and can end. Give workers=1, or more."
+        )
+    return count
 
 
 def first_lag(plan: Plan, executor: Backend | None) -> int:

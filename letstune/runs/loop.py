@@ -5,20 +5,24 @@ This is the only place that does and records. It decides nothing.
 
 from __future__ import annotations
 
-import os
 import shlex
-import signal
-import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from types import FrameType
 from typing import Final
 
 from letstune.errors import AlikeFailuresError, Interrupted, JournalError, TrainerError, WorkerError
 from letstune.journal.journal import Journal
-from letstune.rounds.decisions import Proposal, doomed, next_proposal, next_tasks, useless, visible
+from letstune.rounds.decisions import (
+    Proposal,
+    doomed,
+    ended,
+    next_proposal,
+    next_tasks,
+    useless,
+    visible,
+)
 from letstune.rounds.events import (
     CheckpointDeleted,
     EpochFinished,
@@ -30,10 +34,11 @@ from letstune.rounds.events import (
     TrialProposed,
     WorkerDied,
 )
-from letstune.rounds.failures import Streaks, signature
+from letstune.rounds.failures import Streaks, blameless, preempted, signature
 from letstune.rounds.state import State
 from letstune.runs.deadline import Deadline
 from letstune.runs.remarks import Remarks, mistaken
+from letstune.runs.signals import interruptible
 from letstune.runs.skip import may_skip, requests, stop_of
 from letstune.samplers.sampler import Observation, Sampler, propose_distinct
 from letstune.space.params import Space
@@ -43,6 +48,9 @@ from letstune.workers.executor import Delivery, Executor
 
 LOOK: Final = 1.0
 """How often requests to skip a trial are looked for, in seconds."""
+
+MOMENT: Final = 0.02
+"""How long a failure waits for a signal that may be what is behind it, in seconds."""
 
 
 @dataclass(kw_only=True)
@@ -76,6 +84,7 @@ class Runner:
     _started: int = 0
     _looked: float = -LOOK
     _deaf: bool = False
+    _stopping: bool = False
     _remarks: Remarks = field(init=False)
 
     def __post_init__(self) -> None:
@@ -85,14 +94,14 @@ class Runner:
         """Train until the plan is done.
 
         Raises:
-            Interrupted: SIGINT or SIGTERM came; the epoch in flight was recorded.
+            Interrupted: a signal asked for a stop; the epoch in flight was recorded.
             KeyboardInterrupt: one of them came twice.
             LetstuneError: the trainer breaks its contract in the very first epoch, a checkpoint is
                 missing, or the journal cannot be written.
             Exception: a trainer raised it, and ``passthrough_errors`` is set; if that was in
                 another process, a `TrainerError` with its traceback.
         """
-        with _interruptible() as interrupted:
+        with interruptible() as interrupted:
             try:
                 self.audience.started(self.journal.path, self.state.plan)
                 self._train(interrupted)
@@ -114,16 +123,19 @@ class Runner:
                 self.executor.close()
 
     def _train(self, interrupted: Callable[[], bool]) -> None:
-        stopping = False
         self._let_go()
         self._fail_doomed()
-        while self._running if stopping else self._start_tasks():
-            errors = self._take(self.executor.deliveries())
+        while self._running if self._stopping else self._start_tasks():
+            deliveries = self.executor.deliveries()
+            if any(isinstance(event, TrialFailed) for d in deliveries for event in d.events):
+                # What asks for a stop may have reached what the trainer has started before us.
+                time.sleep(MOMENT)
+            if interrupted() and not self._stopping:
+                self._stopping = True
+                self.executor.stop()
+            errors = self._take(deliveries)
             if errors and self.passthrough_errors:
                 raise errors[0]
-            if interrupted() and not stopping:
-                stopping = True
-                self.executor.stop()
             self._refuse_alike()
             self._call_off()
             self.executor.recorded()
@@ -260,9 +272,11 @@ class Runner:
             task = self._running.get(delivery.trial)
             if task is None or task.attempt != delivery.attempt:
                 continue  # stale: from a worker that was given up
-            for event in delivery.events:
+            for event in blameless(delivery.events) if self._stopping else delivery.events:
                 if isinstance(event, TaskEnded):
                     del self._running[delivery.trial]
+                elif isinstance(event, WorkerDied) and preempted(event):
+                    self._tell_preempted(event)
                 elif isinstance(event, WorkerDied):
                     deaths.append((task, event))
                 else:
@@ -288,6 +302,12 @@ class Runner:
                 if isinstance(event, EpochFinished) and event.checkpoint is not None:
                     self._delete(event.checkpoint.uri)
         raise error
+
+    def _tell_preempted(self, death: WorkerDied) -> None:
+        self.audience.tell(
+            f"A worker was preempted in epoch {death.epoch} of trial {death.trial}, by "
+            f"{ended(death.code)}. The epoch is trained again, and nobody is blamed."
+        )
 
     def _died_in_flight(self, task: Task, death: WorkerDied) -> bool:
         """Tell whether a worker died in an epoch, now that all that it delivered is recorded.
@@ -365,39 +385,3 @@ def _error(error: BaseException | None, event: TrialFailed) -> BaseException:
     if error.__traceback__ is None:  # it has come from another process
         error.add_note(f"It was raised in a worker:\n{event.traceback}")
     return error
-
-
-@contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Take the first SIGINT or SIGTERM for a request, and the second one for an order.
-
-    Yields a function that tells whether the request has come. Only the main thread can do this;
-    in another one, signals keep their meaning.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    count = 0
-
-    owner = os.getpid()
-
-    def handle(signum: int, frame: FrameType | None) -> None:
-        nonlocal count
-        if os.getpid() != owner:  # a process that the trainer forked, and that is not ours
-            if signum == signal.SIGTERM:
-                signal.signal(signum, signal.SIG_DFL)
-                os.kill(os.getpid(), signum)
-            return
-        count += 1
-        if count > 1:
-            raise KeyboardInterrupt
-        # Not print(): a handler may come in the middle of another one.
-        with suppress(OSError):  # of a terminal that is gone
-            os.write(2, b"\nletstune: finishing the epoch in flight; once more to stop at once.\n")
-
-    previous = {which: signal.signal(which, handle) for which in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: count > 0
-    finally:
-        for which, handler in previous.items():
-            signal.signal(which, signal.SIG_DFL if handler is None else handler)

@@ -173,7 +173,8 @@ class Request:
         """The dataset's pickle, or why it cannot be kept."""
         if self.dataset is RECORDED:
             return None, ""
-        return keep_dataset(self.dataset, needed=self.begins and "workers" in self.how)
+        elsewhere = self.executor is not None or bool(self.how.get("workers"))
+        return keep_dataset(self.dataset, needed=self.begins and elsewhere)
 
     @property
     def described_dataset(self) -> dict[str, Any]:

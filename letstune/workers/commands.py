@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from letstune.rounds.events import Event, Task, TaskEnded
 from letstune.workers.executor import Delivery
-from letstune.workers.messages import Raised, pack, unpack
+from letstune.workers.messages import Packed, Raised, pack, unpack
 
 
 class Start(NamedTuple):

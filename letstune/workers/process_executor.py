@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
+from collections import Counter
 from collections.abc import Sequence
 from multiprocessing.connection import wait
 from typing import Final
@@ -13,6 +15,12 @@ from letstune.workers.executor import Delivery, Executor
 from letstune.workers.job import Job
 from letstune.workers.machine import thread_limits
 from letstune.workers.slot import GRACE, Slot
+
+NOTICE: Final = 8.0
+"""How long epochs in flight have when the whole job is ended, in seconds.
+
+Whoever sends SIGTERM to all of its processes kills them soon: Docker after 10 seconds.
+"""
 
 TICK: Final = 1.0
 """How long `ProcessExecutor.deliveries` waits at most, in seconds."""
@@ -46,9 +54,11 @@ class ProcessExecutor(Executor):
         self._file = job.spool()
         self._job = job.without_dataset()
         self._stopped = False
+        self._notice = math.inf
         self._raised: Exception | None = None
         self._ended: list[Delivery] = []
         limits = thread_limits(workers, os.environ, threads)
+        confirmed: Counter[tuple[str, str, str]] = Counter()
         self._slots = [
             Slot(
                 self._file,
@@ -58,6 +68,7 @@ class ProcessExecutor(Executor):
                 else limits,
                 epoch_timeout=epoch_timeout,
                 trial_timeout=trial_timeout,
+                confirmed=confirmed,
             )
             for number in range(workers)
         ]
@@ -71,6 +82,7 @@ class ProcessExecutor(Executor):
         """Wait for news; see `Executor.deliveries`."""
         until = time.monotonic() + TICK
         while self._raised is None:
+            self._end_with_the_job()
             found, self._ended = self._ended, []
             places = [(waitable, slot) for slot in self._slots for waitable in slot.waitables]
             soonest = min(until, *(slot.deadline for slot in self._slots))
@@ -103,10 +115,24 @@ class ProcessExecutor(Executor):
         """Begin no further epoch; see `Executor.stop`."""
         self._stopped = True
         for slot in self._slots:
-            if slot.task is not None and not slot.warm:  # loading a dataset may take long
-                trial, attempt = slot.task.trial, slot.task.attempt
-                slot.cancel()
-                self._ended.append(Delivery(trial, attempt, [TaskEnded(trial)]))
+            if not slot.warm:  # loading a dataset may take long
+                self._lose(slot)
+
+    def _end_with_the_job(self) -> None:
+        """Wait for no epoch in flight that would be killed with the whole job."""
+        if not self._stopped or not any(slot.ending for slot in self._slots):
+            return
+        self._notice = min(self._notice, time.monotonic() + NOTICE)
+        if time.monotonic() >= self._notice:
+            for slot in self._slots:
+                self._lose(slot)
+
+    def _lose(self, slot: Slot) -> None:
+        """End the task of a slot, if it has one, and lose the epoch in flight."""
+        if slot.task is not None:
+            trial, attempt = slot.task.trial, slot.task.attempt
+            slot.cancel()
+            self._ended.append(Delivery(trial, attempt, [TaskEnded(trial)]))
 
     def close(self) -> None:
         """End all processes; see `Executor.close`."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Sequence
 from multiprocessing.connection import wait
 from typing import IO, Any
@@ -44,8 +45,16 @@ class RemoteSlots:
         trial_timeout: float | None = None,
     ) -> None:
         limits = thread_limits(len(tokens), os.environ, threads)
+        confirmed: Counter[tuple[str, str, str]] = Counter()
         self._slots = [
-            Slot(job, token, limits, epoch_timeout=epoch_timeout, trial_timeout=trial_timeout)
+            Slot(
+                job,
+                token,
+                limits,
+                epoch_timeout=epoch_timeout,
+                trial_timeout=trial_timeout,
+                confirmed=confirmed,
+            )
             for token in tokens
         ]
 

@@ -1,4 +1,4 @@
-"""A slot: one place to train, with a worker process that is replaced when it dies or hangs.
+"""A slot: one place to train, with a worker process that is replaced when anything went wrong.
 
 It knows of no runner and no journal: an executor on another machine has slots as well.
 """
@@ -6,14 +6,27 @@ It knows of no runner and no journal: an executor on another machine has slots a
 from __future__ import annotations
 
 import math
+import signal
 import time
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import IO, Any, Final
 
 from letstune.errors import WorkerError
 from letstune.rounds.decisions import describe_death, ended
-from letstune.rounds.events import EpochFinished, Event, Task, TaskEnded, TrialFailed, WorkerDied
+from letstune.rounds.events import (
+    EpochFinished,
+    Event,
+    Stored,
+    Task,
+    TaskEnded,
+    TrialFailed,
+    TrialStopped,
+    WorkerDied,
+)
+from letstune.rounds.failures import preempted, signature
+from letstune.telling.lines import say
 from letstune.workers.executor import Delivery
 from letstune.workers.messages import Began, Happened, Message, Raised, Ready, unpack
 from letstune.workers.worker_process import LAST, Ended, WorkerProcess
@@ -21,8 +34,14 @@ from letstune.workers.worker_process import LAST, Ended, WorkerProcess
 STILLBORN: Final = 3
 """So many workers may die before they have loaded the dataset, one after another."""
 
+KILLING: Final = 2
+"""The stage of ending a process at which it is killed."""
+
 DUMPING: Final = 1.0
 """How long a hung process has for dumping its stacks, in seconds."""
+
+ENOUGH: Final = 2
+"""So often is a failure confirmed in a fresh process before all that are like it are believed."""
 
 GRACE: Final = 5.0
 """How long a process has to end by itself when asked to, in seconds."""
@@ -37,9 +56,11 @@ class Slot:
         environment: variables of its workers' own.
         epoch_timeout: how long one call of the trainer may take, in seconds.
         trial_timeout: how long the epochs of a trial may take in all, in seconds.
+        confirmed: how often failures were confirmed, by their `signature`; slots may share it.
 
     Attributes:
         task: what is trained, or None.
+        ending: whether a worker of it was told to end from outside, as the whole job is then.
         killed: the tokens of the workers that could not tidy up.
         dropped: the URIs of checkpoints that they had saved when it was too late. Not all of them:
             what a worker has saved and not told of when it is killed is for `letstune check`.
@@ -53,7 +74,10 @@ class Slot:
         *,
         epoch_timeout: float | None = None,
         trial_timeout: float | None = None,
+        confirmed: Counter[tuple[str, str, str]] | None = None,
     ) -> None:
+        self.ending = False
+        self._confirmed = Counter() if confirmed is None else confirmed
         self.killed: list[str] = []
         self.dropped: list[str] = []
         self._job = job
@@ -64,23 +88,28 @@ class Slot:
         self._given_up: list[WorkerProcess] = []
         self._started = self._stillborn = 0
         self._ready = False
+        self._fresh = True  # whether the process has trained nothing before the task
         self._forget()
 
     def _forget(self) -> None:
         self.task: Task | None = None
         self._epoch = 0
         self._seconds = 0.0
+        self._saved: tuple[int, Stored] | None = None  # the last epoch's checkpoint
         self._listening = False  # whether the worker waits for a word
         self._in_flight = False  # whether there is an epoch that a death would cost
         self._more = True  # whether another one is to come
         self._deadline = math.inf
         self._overdue = ""  # why the task's time is up, if it is
         self._stage = 0
+        self._leaving = False  # whether the process is to end before anything else is trained
+        self._again: Task | None = None  # what to train then
+        self._doubt: TrialFailed | None = None  # what happened to it in a process that was used
 
     @property
     def warm(self) -> bool:
         """Whether it has a worker that has loaded the dataset."""
-        return self._ready
+        return self._ready and not self._leaving
 
     @property
     def deadline(self) -> float:
@@ -100,6 +129,7 @@ class Slot:
         self._in_flight = True
         if self._process is not None and self._process.ended():  # while it had nothing to do
             self._retire(self._process)
+        self._fresh = self._process is None
         if self._process is None:
             self._process = self._spawn()
         self._process.send(task)
@@ -148,6 +178,7 @@ class Slot:
         if self._process is None:
             return []
         end = self._process.ended()  # asked first, so that all it said before is heard
+        self.ending = self.ending or signal.SIGTERM in self._process.signals
         deliveries = []
         for message in self._process.receive():
             deliveries += self._hear(message)
@@ -171,7 +202,64 @@ class Slot:
                     self._drop(message)
                     return []
                 self._deadline = math.inf
+                failures = [event for event in events if isinstance(event, TrialFailed)]
+                if failures and not self._believe(failures[0]):
+                    return []
                 return [self._deliver(events, unpack(error))]
+        return []
+
+    # Second opinion
+
+    def _believe(self, failure: TrialFailed) -> bool:
+        """Tell whether a failure is the trial's own; else, have it trained again.
+
+        Either way, the process is replaced: who knows what the trial did to it. And what fails in
+        one that others were trained in may be their doing.
+        """
+        process, task = self._process, self.task
+        if process is None or task is None:
+            raise RuntimeError("a worker without a task has something to tell")
+        self._leaving, self._stage = True, KILLING
+        self._deadline = time.monotonic() + GRACE
+        process.hang_up()
+        if process.signals:
+            self._excuse(process, failure.message)
+            return False
+        alike = signature(failure)
+        if not self._fresh and self._confirmed[alike] < ENOUGH:
+            self._again, self._doubt = self._rest(task), failure
+            return False
+        if self._doubt is not None and signature(self._doubt) == alike:
+            self._confirmed[alike] += 1
+        self._doubt = None
+        return True
+
+    def _rest(self, task: Task) -> Task:
+        """Return what is left of a task: its epochs so far are recorded."""
+        return task._replace(
+            epochs=self._epoch,
+            seconds=self._seconds,
+            loaded=self._saved[0] if self._saved else task.loaded,
+            checkpoint=self._saved[1] if self._saved else task.checkpoint,
+        )
+
+    def _excuse(self, process: WorkerProcess, what: str) -> None:
+        """Let an epoch be lost: its worker, or what that had started, was to end from outside."""
+        self._in_flight = False
+        names = " and ".join(sorted({signal.Signals(which).name for which in process.signals}))
+        trial = -1 if self.task is None else self.task.trial
+        say(
+            f"letstune: epoch {self._epoch} of trial {trial} ended after {names} came from "
+            f"outside: {what} It is trained again."
+        )
+
+    def _left(self, task: Task) -> list[Delivery]:
+        """Go on after the process of a failure is gone."""
+        if self._again is None:
+            return [self._deliver([TaskEnded(task.trial)])]
+        again, doubt = self._again, self._doubt
+        self.start(again)
+        self._doubt = doubt
         return []
 
     def _drop(self, message: Message) -> None:
@@ -189,14 +277,23 @@ class Slot:
         self._in_flight = False
         for event in events:
             if isinstance(event, EpochFinished):
+                if event.checkpoint is not None:
+                    self._saved = (event.epoch, event.checkpoint)
                 self._epoch += 1
                 self._seconds += event.seconds
                 done = self._seconds if self.task.timed else self._epoch
                 self._more = done < self.task.limit
             else:
                 self._more = False
-        self._listening = not isinstance(events[-1], TaskEnded)
-        if not self._listening:
+        if self._doubt is not None and isinstance(events[0], EpochFinished | TrialStopped):
+            say(
+                f"letstune: trial {self.task.trial} failed in a process that had trained others, "
+                f"and not in a fresh one, so it goes on: {self._doubt.message}"
+            )
+            self._doubt = None
+        over = isinstance(events[-1], TaskEnded)
+        self._listening = not over and not self._leaving
+        if over:
             self._forget()
         return delivery
 
@@ -226,17 +323,23 @@ class Slot:
         elif self._stage == 1:
             process.terminate()
             self._deadline = time.monotonic() + GRACE
-        elif self._stage == 2:
+        elif self._stage == KILLING:
             process.kill()
             self._deadline = time.monotonic() + LAST
         elif self.task is not None:
             process.abandon()
             self._give_up(process)
-            return [self._time_out(self.task, process.stack())]
+            if self._leaving:
+                return self._left(self.task)
+            return [self._time_out(self.task, process)]
         self._stage += 1
         return []
 
-    def _time_out(self, task: Task, stack: str) -> Delivery:
+    def _time_out(self, task: Task, process: WorkerProcess) -> Delivery:
+        if process.signals:
+            self._excuse(process, self._overdue)
+            return self._deliver([TaskEnded(task.trial)])
+        stack = process.stack()
         told = f"{self._overdue} Its stacks then:\n{stack or 'none: it did not react'}"
         failed = TrialFailed(task.trial, self._epoch, "timed out", self._overdue, told)
         return self._deliver([failed, TaskEnded(task.trial)], WorkerError(told))
@@ -245,18 +348,26 @@ class Slot:
 
     def _bury(self, process: WorkerProcess, end: Ended) -> list[Delivery]:
         """Tell how a worker ended; the next task gets a new one."""
-        stack, task, ready = process.stack(), self.task, self._ready
+        task, ready = self.task, self._ready
+        if task is not None and self._overdue:
+            delivery = self._time_out(task, process)
+            self._retire(process)
+            return [delivery]
+        stack = process.stack()
         self._retire(process)
         if task is None:
             return []  # nobody's loss
-        if self._overdue:
-            return [self._time_out(task, stack)]
+        if self._leaving:
+            return self._left(task)
         over = TaskEnded(task.trial)
         if not self._in_flight:  # the epoch is delivered
             return [self._deliver([over])]
         at = datetime.now(UTC).isoformat()
         died = WorkerDied(task.trial, self._epoch, task.attempt, *end, stack, at)
-        if ready:
+        if process.signals and not preempted(died):
+            self._excuse(process, f"the worker died, {ended(end.code)}.")
+            return [self._deliver([over])]
+        if ready or preempted(died):
             return [self._deliver([died, over])]
         self._stillborn += 1
         if self._stillborn >= STILLBORN:

@@ -7,8 +7,10 @@ the owner may be killed. This one does nothing but wait, so it always can:
 
 - kill the worker and all that it started, when the owner is gone: when CONTROL, a socket, ends,
   or the parent process is another one;
-- pass on the owner's words: S for a dump of the stacks, T for SIGTERM, K for SIGKILL. What does
-  not end even then hangs in the kernel, on a network's disk or in a driver: it is left behind;
+- pass on the owner's words: S for a dump of the stacks, T for an end (SIGTERM for what the worker
+  has started, since the worker itself ignores that), K for SIGKILL. What does not end even then
+  hangs in the kernel, on a network's disk or in a driver: it is left behind;
+- tell which signals came to it from outside, or to the worker, which passes them on;
 - tell how the worker ended and how much memory it took at most, which only a parent can know,
   after killing what it left behind.
 
@@ -50,6 +52,16 @@ _PR_SET_CHILD_SUBREAPER = 36
 STACKS: int = signal.SIGRTMIN + 5 if hasattr(signal, "SIGRTMIN") else getattr(signal, "SIGUSR2", 0)
 """The signal at which a worker dumps its stacks: one that trainers leave alone."""
 
+END: int = signal.SIGRTMIN + 6 if hasattr(signal, "SIGRTMIN") else getattr(signal, "SIGKILL", 0)
+"""The signal at which a worker ends: one that nobody sends to all processes of a job."""
+
+OUTSIDE: list[int] = [
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
+    if hasattr(signal, name)
+]
+"""The signals that ask a run to stop. They are the owner's to react to."""
+
 
 def _prctl(option: int, value: int) -> None:
     if sys.platform == "linux":
@@ -75,9 +87,11 @@ class Supervisor:
         os.set_blocking(writable, False)
         signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        # Ctrl-C and a service's end are the owner's to react to.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        self._heard: list[int] = []
+        self._outside = True  # whether what is heard is not our own
+        for which in OUTSIDE:
+            signal.signal(which, lambda signum, _: self._heard.append(signum))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, OUTSIDE)  # the owner has blocked them for us
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
         self._worker = self._start(command)
         for file in close:
@@ -90,9 +104,9 @@ class Supervisor:
             return worker
         try:
             os.setsid()
-            for which in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
+            signal.pthread_sigmask(signal.SIG_SETMASK, OUTSIDE)  # until it has its own handlers
+            for which in (*OUTSIDE, signal.SIGCHLD):
                 signal.signal(which, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_SETMASK, [])
             _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
             if os.getppid() != me:  # it died before it could be asked for
                 os._exit(1)
@@ -112,6 +126,10 @@ class Supervisor:
             if os.getppid() != self._owner:
                 self._signal(signal.SIGKILL)
                 break
+            while self._heard:
+                which = self._heard.pop(0)
+                if self._outside:
+                    self._tell(f"!{which}\n")
             self._reap()
             if time.monotonic() >= self._patience:
                 break
@@ -134,7 +152,10 @@ class Supervisor:
                 with suppress(ProcessLookupError):
                     os.kill(self._worker, STACKS)
             elif word == ord("T"):
+                with suppress(ProcessLookupError):
+                    os.kill(self._worker, END)
                 self._signal(signal.SIGTERM)
+                self._outside = False
             else:
                 self._signal(signal.SIGKILL)
                 self._patience = min(self._patience, time.monotonic() + PATIENCE)

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import signal
 import traceback
+from contextlib import suppress
 from multiprocessing.connection import Connection
+from types import FrameType
 from typing import Any
 
 from letstune.rounds.events import Task, TaskEnded
@@ -18,7 +21,7 @@ from letstune.rounds.seeding import Purpose
 from letstune.training.worker import Worker
 from letstune.workers.job import Job
 from letstune.workers.messages import Began, Happened, Message, Raised, Ready, pack
-from letstune.workers.supervisor import STACKS
+from letstune.workers.supervisor import OUTSIDE, STACKS
 
 
 class _GoneError(Exception):
@@ -56,6 +59,7 @@ def main(data: int, log: int, job: int, token: str, told: bool) -> None:
         token: names this worker.
         told: whether the owner wants to know of each beginning.
     """
+    _leave_signals_to_the_owner()
     for file in (data, log, job):
         os.set_inheritable(file, False)  # by what the trainer starts
     faulthandler.enable(log)
@@ -89,6 +93,29 @@ def main(data: int, log: int, job: int, token: str, told: bool) -> None:
         finally:
             if worker is not None:
                 worker.close()
+
+
+def _leave_signals_to_the_owner() -> None:
+    """Let no signal that asks for a stop end this process: the owner has it as well, and decides.
+
+    With a handler, since what is ignored would be so in all that the trainer starts: a handler is
+    gone in a new program, and in a fork it steps back. The supervisor hears of each signal.
+    """
+    worker, supervisor = os.getpid(), os.getppid()
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        if os.getpid() != worker:
+            usual = signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL
+            signal.signal(signum, usual)
+            os.kill(os.getpid(), signum)
+        elif os.getppid() == supervisor:
+            with suppress(ProcessLookupError):
+                os.kill(supervisor, signum)
+
+    for which in OUTSIDE:
+        signal.signal(which, handle)
+        signal.siginterrupt(which, False)  # for C libraries that do not expect to be
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, OUTSIDE)
 
 
 def _train(worker: Worker, task: Task, owner: _Owner) -> None:

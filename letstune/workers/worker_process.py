@@ -13,8 +13,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
@@ -52,6 +52,9 @@ class WorkerProcess:
         environment: variables of its own.
         told: whether it shall tell of each call of the trainer that may take too long.
 
+    Attributes:
+        signals: those that came to it from outside, as far as `ended` has heard.
+
     Raises:
         WorkerError: it cannot be started.
     """
@@ -66,6 +69,7 @@ class WorkerProcess:
             )
         self.token = token
         self.pid = 0
+        self.signals: list[int] = []
         self._heard = b""
         self._ended: Ended | None = None
         mine, data = socket.socketpair()
@@ -78,7 +82,7 @@ class WorkerProcess:
             f"import sys; sys.path[:] = {paths!r}; from letstune.workers.worker_main import main; "
             f"main(*{(*files, token, told)!r})"
         )
-        with data, control:
+        with data, control, _blocked_signals():
             try:
                 self._supervisor = subprocess.Popen(
                     [
@@ -129,7 +133,7 @@ class WorkerProcess:
         self._say(b"S")
 
     def terminate(self) -> None:
-        """Ask it, and all that it started, to end."""
+        """End it, and ask all that it started to end."""
         self._say(b"T")
 
     def kill(self) -> None:
@@ -154,11 +158,14 @@ class WorkerProcess:
         return self._ended
 
     def _understand(self) -> Ended | None:
-        first, *more = self._heard.split(b"\n")
-        self.pid = int(first) if more else 0
-        if len(more) < 2:
+        *lines, rest = self._heard.split(b"\n")
+        self.signals += [int(line[1:]) for line in lines if line.startswith(b"!")]
+        lines = [line for line in lines if not line.startswith(b"!")]
+        self._heard = b"\n".join([*lines, rest])
+        self.pid = int(lines[0]) if lines else 0
+        if len(lines) < 2:
             return None
-        code, memory = map(int, more[0].split())
+        code, memory = map(int, lines[1].split())
         self._ended = Ended(code, memory)
         return self._ended
 
@@ -212,3 +219,17 @@ class WorkerProcess:
         with suppress(subprocess.TimeoutExpired):
             self._supervisor.wait(timeout)
         return self._supervisor.returncode is not None
+
+
+@contextmanager
+def _blocked_signals() -> Iterator[None]:
+    """Hold back the signals that ask for a stop.
+
+    A process that is started meanwhile inherits that, and so none of them can end it before it
+    has handlers of its own.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, supervisor.OUTSIDE)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
