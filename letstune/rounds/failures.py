@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Iterable
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from letstune.rounds.events import (
     EpochFinished,
@@ -18,7 +18,9 @@ from letstune.rounds.events import (
     TrialStopped,
     WorkerDied,
 )
-from letstune.rounds.state import State
+
+if TYPE_CHECKING:
+    from letstune.rounds.state import State
 
 E = TypeVar("E", bound=Event | TaskEnded)
 
