@@ -112,7 +112,8 @@ def test_an_error_of_a_trainer_is_told_with_it(checked: CheckedSeat) -> None:
     news = seat.poll(60)
     assert isinstance(news.deliveries[0].events[0], TrialFailed)
     assert news.deliveries[0].error is None
-    assert isinstance(unpack(news.errors[0]), ArithmeticError)
+    assert "ArithmeticError: no way on" in news.deliveries[0].events[0].traceback
+    assert news.errors == [None]  # what is of the trainer's own classes stays there
 
 
 @pytest.mark.parametrize("name", ["letstune", "Python"])
