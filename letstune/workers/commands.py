@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from letstune.rounds.events import Event, Task, TaskEnded
 from letstune.workers.executor import Delivery
-from letstune.workers.messages import Packed, Raised, pack, unpack
+from letstune.workers.messages import Raised, pack, unpack
 
 
 class Start(NamedTuple):
@@ -44,7 +44,7 @@ class Came(NamedTuple):
     trial: int
     attempt: str
     events: list[Event | TaskEnded]
-    error: Packed | None
+    error: bytes | None
 
     @staticmethod
     def of(delivery: Delivery) -> Came:

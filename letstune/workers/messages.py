@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import traceback
 from typing import NamedTuple
 
 from letstune import errors
 from letstune.errors import LetstuneError, WorkerError
 from letstune.rounds.events import Event, TaskEnded
-
-
-class Packed(NamedTuple):
-    """One of letstune's own exceptions, as text: its class in `letstune.errors`, and its notes."""
-
-    name: str
-    message: str
-    notes: tuple[str, ...]
 
 
 class Ready(NamedTuple):
@@ -32,13 +25,13 @@ class Happened(NamedTuple):
     """What is to be recorded together, and the exception behind it, if that is letstune's own."""
 
     events: list[Event | TaskEnded]
-    error: Packed | None
+    error: bytes | None
 
 
 class Raised(NamedTuple):
     """What must end the run: the exception, if that is letstune's own, and its traceback."""
 
-    error: Packed | None
+    error: bytes | None
     text: str
 
     @staticmethod
@@ -58,33 +51,32 @@ class Raised(NamedTuple):
 Message = Ready | Began | Happened | Raised
 
 
-def pack(error: BaseException | None) -> Packed | None:
+def pack(error: BaseException | None) -> bytes | None:
     """Return an exception as text, if it is letstune's own; else None.
 
     An exception of the trainer's is of a class of its own, and to bring it back is to run what
-    that class says. What there is to know of it is in its traceback.
+    that class says. What there is to know of it is in its traceback. So this is JSON and no
+    pickle: the name of a class in `letstune.errors`, the message, and the notes.
     """
     if not isinstance(error, LetstuneError):
         return None
     own = (cls.__name__ for cls in type(error).__mro__ if vars(errors).get(cls.__name__) is cls)
     try:
-        notes = tuple(_plain(note) for note in getattr(error, "__notes__", ()))
-        return Packed(next(own), _plain(error), notes)
+        notes = [str(note) for note in getattr(error, "__notes__", ())]
+        return json.dumps([next(own), str(error), notes]).encode()
     except Exception:  # noqa: BLE001 (of a class that the trainer has derived)
         return None
 
 
-def _plain(said: object) -> str:
-    # str() may return an object of a class that is derived from it.
-    return str.encode(str(said), "utf-8", "backslashreplace").decode()
-
-
-def unpack(error: Packed | None) -> LetstuneError | None:
+def unpack(error: bytes | None) -> LetstuneError | None:
     """Return an exception of letstune's that a worker sent; None if it was another one."""
-    found = None if error is None else vars(errors).get(error.name)
-    if error is None or not (isinstance(found, type) and issubclass(found, LetstuneError)):
+    if error is None:
         return None
-    made = found(error.message)
-    for note in error.notes:
+    name, message, notes = json.loads(error)
+    found = vars(errors).get(name)
+    if not (isinstance(found, type) and issubclass(found, LetstuneError)):
+        return None
+    made = found(message)
+    for note in notes:
         made.add_note(note)
     return made
