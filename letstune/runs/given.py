@@ -30,8 +30,8 @@ def recordable(what: str, options: Mapping[str, Any]) -> dict[str, Any]:
         recorded: dict[str, Any] = json.loads(json.dumps(dict(options), allow_nan=False))
     except (TypeError, ValueError) as error:
         raise PlanError(
-            f"{what}: {error}. Options are recorded as JSON; what is "
-            "none can be given to an object: make it, and give it instead of its name."
+            f"{what}: {error}. Options are recorded as JSON. To use "
+            "something else, make the object yourself, and give it instead of its name."
         ) from error
     return recorded
 
