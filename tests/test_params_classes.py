@@ -140,7 +140,9 @@ def test_a_distribution_of_a_mixin_is_refused() -> None:
     class Mixin:
         lr: float = rand.uniform(0, 1)
 
-    with pytest.raises(SpaceError, match=r"inherits from Mixin, .* not derived from letstune\.Params"):
+    with pytest.raises(
+        SpaceError, match=r"inherits from Mixin, .* not derived from letstune\.Params"
+    ):
 
         class Mixed(Mixin, Params):
             x: float = rand.uniform(0, 1)
