@@ -64,8 +64,8 @@ class JournalLock:
                 file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
             except OSError as error:
                 raise JournalError(
-                    f"{journal} cannot be locked: {error.strerror} ({self._path}). A run needs to "
-                    "write in the folder of its journal."
+                    f"{journal} cannot be locked: {error.strerror} ({self._path}). A run "
+                    "writes in the folder of its journal: make that folder writable."
                 ) from error
             try:
                 locked = _lock(file)

@@ -12,8 +12,8 @@ from letstune.rounds.pickles import Pickle
 
 PLAN: Final = Table(
     "plan",
-    "What the run is to do. One row for each fact. A fact that has changed, because the run "
-    "was extended, has a new row; the latest one counts.",
+    "What the run has to do. One row for each fact. If a fact changes, because the run is "
+    "extended, it gets a new row; the latest one counts.",
     {
         "seq": SEQ,
         "fact": Column("TEXT NOT NULL", "The name of the fact."),

@@ -211,7 +211,7 @@ FAILURES: Final = Rows(
             "message": Column("TEXT NOT NULL", "The last line of the traceback, or what happened."),
             "traceback": Column(
                 "TEXT NOT NULL",
-                "All of it; of a worker that hung or died, the stacks of its threads.",
+                "All of it; for a worker that hung or died, the stacks of its threads.",
             ),
             "session": SESSION,
         },

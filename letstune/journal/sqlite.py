@@ -98,10 +98,10 @@ def explain(path: Path, error: sqlite3.Error) -> JournalError:
         sqlite3.SQLITE_NOTADB: "It is damaged or truncated. Restore it from a backup.",
         sqlite3.SQLITE_READONLY: "It is read-only. Make it and its folder writable, or copy "
         "it, with its .checkpoints folder, to where they are.",
-        sqlite3.SQLITE_CANTOPEN: "Its folder must be there, and writable if the run was "
-        "killed, since SQLite has to bring the journal's -wal file in.",
+        sqlite3.SQLITE_CANTOPEN: "Its folder must be there. If the run was killed, it must also "
+        "be writable, since SQLite then merges the journal's -wal file.",
         sqlite3.SQLITE_BUSY: "Something else is writing it. Close that and try again.",
         sqlite3.SQLITE_CONSTRAINT: "Something else has written to it. Restore it from a "
         "backup, and let nothing but letstune write it.",
-    }.get(code, "See `letstune check`.")
+    }.get(code, "Run `letstune check` to learn more.")
     return JournalError(f"{path}: {error}. {advice}")

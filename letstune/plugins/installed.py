@@ -186,7 +186,7 @@ def find(kind: str, name: str, *, of: str | None = None) -> Plugged:
         meant = f"Did you mean {near[0]!r}? " if near else ""
         raise PlanError(
             f"There is no {kind} {name!r}; there is {names}. {meant}If a plugin has it, install "
-            f"that{example}; `letstune plugins` lists those that are there."
+            f"that plugin{example}; `letstune plugins` lists what is installed."
         )
     return may[0]
 
@@ -205,7 +205,7 @@ def check_allowed(what: str, distribution: str, version: str = "") -> None:
     """
     if not is_allowed(distribution):
         raise PluginError(
-            f"{what} is of {f'{distribution} {version}'.strip()}, which {RESTRICTION}="
+            f"{what} is from {f'{distribution} {version}'.strip()}, which {RESTRICTION}="
             f"{os.environ[RESTRICTION]!r} excludes. Add {distribution} to it."
         )
 
@@ -317,8 +317,8 @@ def problem(plugged: Plugged) -> str | None:
         )
     if plugged.distribution == UNKNOWN:
         return (
-            f"The metadata of what has {plugged.module} tells no name: it is installed or removed "
-            "by half. Install it again, or remove what is left of it."
+            f"The metadata of the distribution that has {plugged.module} has no name: it is "
+            "half installed, or half removed. Install it again, or remove what is left of it."
         )
     if not is_allowed(plugged.distribution):
         return f"{RESTRICTION}={os.environ[RESTRICTION]!r} excludes it."

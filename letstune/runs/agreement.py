@@ -300,8 +300,8 @@ def _dataset(asked: Request, opened: Journal, recorded: Plan, *, trains: bool) -
     old = opened.pickle_sha256("dataset")
     if not notes and (old is not None or described["type"] != recorded.dataset["type"]):
         notes = [
-            "letstune: the dataset is another one than before, and is recorded. If metric values "
-            "cannot be compared, give another journal."
+            "letstune: the dataset is not the same as before; the new one is recorded. If metric "
+            "values cannot be compared, give another journal."
         ]
     return _Part(asked.dataset, {"dataset": described}, [kept] if kept else [], notes)
 
@@ -350,7 +350,7 @@ def _of_a_new_trainer(opened: Journal, state: State, pickles: Sequence[Pickle]) 
     if not state.total_epochs or all(pickle.name != "trainer" for pickle in pickles):
         return []
     return [
-        f"letstune: the trainer, or the script that it is in, has changed since {opened.path} has "
-        f"recorded {counted(state.total_epochs, 'epoch')}; all others are trained "
+        f"letstune: the trainer, or the script that it is in, has changed since {opened.path} "
+        f"recorded {counted(state.total_epochs, 'epoch')}; all other epochs are trained "
         "with it as it is now. If their metric values cannot be compared, give another journal."
     ]

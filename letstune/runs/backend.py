@@ -249,9 +249,9 @@ class Backend:
             first, second = (by["version"].split(".")[0] for by in (before, after))
             if (before["distribution"], first) != (after["distribution"], second):
                 yield (
-                    f"{self.kind} {was.name!r}: was of {before['distribution']} "
-                    f"{before['version']}, is of {after['distribution']} {after['version']}; to go "
-                    "on with that, accept_changes=True or --accept-changes"
+                    f"{self.kind} {was.name!r}: was from {before['distribution']} "
+                    f"{before['version']}, is from {after['distribution']} {after['version']}; to "
+                    "go on with it, give accept_changes=True or --accept-changes"
                 )
 
     def differs(self, was: Backend) -> Iterator[str]:
@@ -287,8 +287,9 @@ def open_store(journal: Path, plan: Plan) -> Store:
     backend = Backend.recorded("store", plan.store, journal)
     if backend.options is None:
         raise CheckpointError(
-            f"{journal}: its checkpoints are in a store of its own, {backend.name}, which only "
-            "letstune.resume brings back, since that runs code of the journal."
+            f"{journal}: its checkpoints are in a store that is kept as a pickle, {backend.name}. "
+            "To unpickle it runs code of the journal, which only letstune.resume does: load them "
+            "from what that returns."
         )
     store: Store = replace(backend, plugged=backend._installed(journal)).make()
     return store

@@ -34,8 +34,9 @@ def asked_how(given: Mapping[str, Any], executor: Backend | None) -> dict[str, A
     gpus = given["gpus"]
     if gpus is not None and executor is not None:
         raise PlanError(
-            f"gpus={gpus!r}: these are of this machine, but workers={given['workers']!r} trains "
-            "elsewhere. Leave gpus out, and ask the cluster for them, with options of workers."
+            f"gpus={gpus!r}: gpus are devices of this machine, but workers={given['workers']!r} "
+            "trains elsewhere. Leave gpus out, and ask the cluster for devices with options of "
+            "workers."
         )
     if gpus is not None:
         devices = tuple(visible_devices(gpus, os.environ))
@@ -72,9 +73,7 @@ def _seconds(name: str, value: Any) -> float | None:
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
     if not number or not 0 <= seconds < math.inf:
-        raise PlanError(
-            f"{name}={value!r}: expected seconds, or a timedelta; 0 for as long as it takes."
-        )
+        raise PlanError(f"{name}={value!r}: expected seconds, or a timedelta; 0 for no limit.")
     return float(seconds) or None
 
 
@@ -144,5 +143,5 @@ def crowded(plan: Plan) -> str:
         f"letstune: each of {count} workers has {counted(plan.threads, 'thread')}, on "
         f"{counted(cores, 'core')}: as many "
         "as when the run began, so that nothing comes out differently. With OMP_NUM_THREADS=1 in "
-        "the environment, it is faster, and may differ in the last bits."
+        "the environment, the run is faster, but may differ in the last bits."
     )

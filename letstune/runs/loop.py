@@ -370,7 +370,7 @@ class Runner:
             self.store.delete(uri)
         except Exception as error:  # noqa: BLE001 (whatever a store may raise)
             # Nothing points to it any more, so the run can go on while it is still there.
-            line = f"Checkpoint {uri} cannot be deleted: {error}. `letstune check --fix` will."
+            line = f"Checkpoint {uri} cannot be deleted: {error}. `letstune check --fix` does it."
             self.audience.tell(line)
 
     def _let_go(self) -> None:

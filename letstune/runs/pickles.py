@@ -74,7 +74,7 @@ def keep_dataset(dataset: object, *, needed: bool = False) -> tuple[Pickle | Non
         why = str(error)
     return None, (
         f"letstune: the dataset is not kept in the journal: {why}. The run can be resumed all the "
-        "same: letstune.resume(journal, dataset=...), or this script again."
+        "same: call letstune.resume(journal, dataset=...), or run this script again."
     )
 
 
@@ -116,11 +116,11 @@ def restore_dataset(journal: Journal, plan: Plan) -> Any:
     """
     if not plan.dataset["kept"]:
         raise PickleError(
-            f"{journal.path}: its dataset, a {plan.dataset['type']}, was not kept. Give it: "
-            "letstune.resume(journal, dataset=...) or, if it is text, --dataset; or run the script "
-            "again that started the run."
+            f"{journal.path}: its dataset, a {plan.dataset['type']}, was not kept. Give it "
+            "with letstune.resume(journal, dataset=...) or, if it is text, with --dataset; or run "
+            "the script that started the run again."
         )
-    return restore(journal, "dataset", "give it: dataset=..., --dataset TEXT.")
+    return restore(journal, "dataset", "give the dataset with dataset=... or --dataset TEXT.")
 
 
 # The packages in use

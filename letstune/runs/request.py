@@ -294,7 +294,7 @@ def _how_many_kept(keep_checkpoints: object) -> int | Literal["all"]:
         return "all"
     if isinstance(keep_checkpoints, str):
         raise PlanError(
-            f"keep_checkpoints={keep_checkpoints!r}: expected 'all', or of how many of the best "
-            "trials to keep the best epoch."
+            f"keep_checkpoints={keep_checkpoints!r}: expected 'all', or how many of the best "
+            "trials keep the checkpoint of their best epoch."
         )
     return whole_number("keep_checkpoints", keep_checkpoints, 0)

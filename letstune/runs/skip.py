@@ -98,8 +98,8 @@ def _ask(path: Path, trial: int) -> None:
             # It was taken between our opening and locking it.
     except OSError as error:
         raise JournalError(
-            f"{beside} cannot be written: {error.strerror}. A request to a run needs to write in "
-            "the folder of its journal."
+            f"{beside} cannot be written: {error.strerror}. A request to a run is a file in the "
+            "folder of its journal: make that folder writable."
         ) from error
 
 
@@ -119,8 +119,8 @@ def requests(path: Path, tell: Callable[[str], None]) -> Iterator[list[int]]:
             pass
         except OSError as error:  # somebody else's, a folder, or on a disk without locks
             tell(
-                f"{_beside(path)} cannot be read: {error.strerror}. So requests of `letstune skip` "
-                "are not heard; remove it. The run goes on."
+                f"{_beside(path)} cannot be read: {error.strerror}. The run goes on, but does not "
+                "hear requests of `letstune skip`; remove that file."
             )
         yield [int(line) for line in (text or b"").split() if line.isdigit()]
         if text is not None:

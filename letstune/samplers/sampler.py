@@ -130,7 +130,7 @@ class GridSampler(Sampler):
         if points == 0 or any(type(n) is not int or n < 1 for n in counts):
             raise PlanError(
                 f"sampler 'grid': points={points!r}; expected a whole number from 1 on, or a dict "
-                "of them by path."
+                "from paths to such numbers."
             )
         self.points = points
 

@@ -197,7 +197,7 @@ def _members(annotation: Any, where: str, resolve: Resolve) -> Iterator[Member]:
             for argument in (arguments[:1] if variadic else arguments)
         )
         if any(_params_classes(item.members) for item in items):
-            raise SpaceError(f"{where}: params in a tuple are not possible; give each its field.")
+            raise SpaceError(f"{where}: a tuple can't hold params; give each of them a field.")
         yield TupleOf(items, variadic)
     elif annotation is None or annotation in _SCALARS:
         yield annotation or NoneType
@@ -205,8 +205,8 @@ def _members(annotation: Any, where: str, resolve: Resolve) -> Iterator[Member]:
         yield annotation
     else:
         raise SpaceError(
-            f"{where}: {_text(annotation)} is no type for a parameter. Use bool, int, float, str, "
-            "Literal, an Enum, a tuple of those, a Params class, or a union."
+            f"{where}: {_text(annotation)} can't be the type of a parameter. Use bool, int, "
+            "float, str, Literal, an Enum, a tuple of those, a Params class, or a union."
         )
 
 

@@ -185,7 +185,9 @@ class Params:
             SpaceError: a key is unknown or missing, or a value is not what it must be.
         """
         if not isinstance(data, Mapping):
-            raise SpaceError(f"{cls.__name__}: {data!r} is no dict of values, as of to_dict().")
+            raise SpaceError(
+                f"{cls.__name__}: {data!r} is not a dict of values, as to_dict() returns."
+            )
         _require_names(cls, cls._fields, data, with_constants=True)
         values = {}
         for name, field in cls._fields.items():
@@ -204,7 +206,7 @@ class Params:
         try:
             data = json.loads(text)
         except ValueError as error:
-            raise SpaceError(f"{cls.__name__}: {text!r} is no JSON: {error}") from error
+            raise SpaceError(f"{cls.__name__}: {text!r} is not JSON: {error}") from error
         return cls.from_dict(data)
 
     def create_model(self, **extra: Any) -> Any:
@@ -286,8 +288,8 @@ def _collect_fields(cls: type[Params]) -> tuple[dict[str, Field], dict[str, Fiel
         for name, value in vars(base).items():
             if isinstance(value, Distribution) and not issubclass(base, Params):
                 raise SpaceError(
-                    f"{cls.__name__}: {base.__name__}, from which it inherits, has a distribution "
-                    f"for {name}, but is no Params. Derive {base.__name__} from letstune.Params."
+                    f"{cls.__name__} inherits from {base.__name__}, which has a distribution for "
+                    f"{name}, but is not derived from letstune.Params. Derive it from there."
                 )
     try:
         annotations = dict(cls.__annotations__)
@@ -300,7 +302,7 @@ def _collect_fields(cls: type[Params]) -> tuple[dict[str, Field], dict[str, Fiel
             continue
         if name.startswith("_") or hasattr(Params, name):
             raise SpaceError(
-                f"{where}: Params has that name for itself; choose another name, without a leading "
+                f"{where}: Params itself uses that name; choose another name, without a leading "
                 "underscore."
             )
         parsed = parse(annotation, where, resolve)

@@ -86,8 +86,7 @@ def _dumps(name: str, value: object, limit: int | None = None) -> bytes:
         culprit = _culprit(value)
         raise PickleError(
             f"The {name}, a {type(value).__qualname__}, cannot be pickled{culprit}: {error}. "
-            "What holds files, locks, connections or generators is to be made in load_dataset, "
-            "not before."
+            "Make what holds files, locks, connections or generators in load_dataset, not before."
         ) from error
     return file.getvalue()
 
@@ -214,7 +213,7 @@ def load(kept: Pickle, journal: Path, help_with: str) -> Any:
     about, here = kept.about, ".".join(map(str, sys.version_info[:2]))
     old = f"It was kept by Python {about['python']}, and this is Python {here}"
     failed = f"{journal}: the {kept.name} ({about['type']}) cannot be brought back."
-    advice = f"Resume with what it was kept with, or {help_with}"
+    advice = f"Resume with the Python and the packages with which it was kept, or {help_with}"
     # Code that is kept by value is bytecode, which another Python may load and then crash on.
     if about["python"] != here and b"_make_function" in kept.data:
         raise PickleError(f"{failed} {old}. {advice}")

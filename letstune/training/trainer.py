@@ -79,7 +79,7 @@ class Trainer(ABC, Generic[P]):
             stream = self.__dict__.get("_stream")
             if stream is None:
                 raise TrainerError(
-                    f"{type(self).__name__}.rng is there during a run only: it is set before each "
+                    f"{type(self).__name__}.rng exists only during a run: it is set before each "
                     "call of load_dataset, create_model, load, train_epoch and train."
                 )
             rng = self.__dict__["_rng"] = generator(*stream)

@@ -35,7 +35,7 @@ Chosen = Mapping[str, Any]
 
 
 def export(tuning: TuningResults[Any], path: str | os.PathLike[str]) -> None:
-    """Write a run as an Optuna study of the journal's name; a file that is there is replaced.
+    """Write a run as an Optuna study with the journal's name; an existing file is replaced.
 
     A trial that got through its last round, or was stopped by its trainer, is COMPLETE, with its
     best value, as the trainer returned it, to be maximised or, with a leading minus in the metric,
@@ -46,7 +46,7 @@ def export(tuning: TuningResults[Any], path: str | os.PathLike[str]) -> None:
 
     Args:
         tuning: the run, from `letstune.load`, or what `letstune.tune` returned.
-        path: of the SQLite file, for ``optuna.load_study(storage="sqlite:///runs.sqlite3")``.
+        path: the SQLite file to write, for ``optuna.load_study(storage="sqlite:///runs.sqlite3")``.
 
     Raises:
         PlanError: there is no such folder.
@@ -146,7 +146,7 @@ def _state(trial: Any) -> TrialState:
         return TrialState.RUNNING
     if not math.isfinite(trial._state.best):
         return TrialState.FAIL  # as Optuna does with NaN
-    # Of who is settled, those with a mark for each round are through; see `TrialState.marks`.
+    # Of the settled trials, those with a mark for each round are through; see `TrialState.marks`.
     through = trial._state.limit == math.inf or trial.status == "stopped"
     return TrialState.COMPLETE if through else TrialState.PRUNED
 
@@ -258,7 +258,7 @@ def _seen(values: Sequence[Any]) -> BaseDistribution:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Leave out that a study is created, and what of Optuna is experimental."""
+    """Leave out Optuna's lines that a study is created, and that something is experimental."""
     logger = logging.getLogger("optuna.storages._rdb.storage")
 
     def drop(record: logging.LogRecord) -> bool:
