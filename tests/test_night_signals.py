@@ -89,7 +89,9 @@ def test_a_signal_is_no_trials_failure(
             send(which, target, process.pid)
             told(process, "finishing the epoch")
             path.with_name("witness").joinpath("go").touch()
-            _, err = process.communicate(timeout=60)
+            assert process.stderr is not None
+            err = process.stderr.read()  # not communicate(), which passes over what is buffered
+            process.wait(60)
         assert process.returncode == 75, err
         assert "letstune resume" in err
         assert "Traceback" not in err

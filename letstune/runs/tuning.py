@@ -28,6 +28,7 @@ from letstune.runs.backend import open_store
 from letstune.runs.how import crowded
 from letstune.runs.loop import Runner
 from letstune.runs.request import RECORDED, Request, to_resume
+from letstune.runs.skip import forget_stop
 from letstune.samplers.sampler import Sampler
 from letstune.space.params import RecordedParams, Space
 from letstune.telling.lines import counted, say
@@ -94,10 +95,11 @@ def tune(
         store: where checkpoints are kept: a directory, or a URI such as ``"s3://bucket/runs"``,
             either of them with options, as ``(uri, {"cache_size": 10**9})``, or a `Store`. By
             default a directory next to the journal.
-        workers: how many processes train, or ``"auto"`` for one a usable core; or where a plugin
-            trains, as ``"dask://scheduler:8786"``, a URI with options, or an object such as a
-            ``distributed.Client``. By default, this process does. It changes when, never what: a
-            run may be resumed with others.
+        workers: how many processes train, 0 for this one, or ``"auto"`` for one a usable core; or
+            where a plugin trains, as ``"dask://scheduler:8786"``, a URI with options, or an object
+            such as a ``distributed.Client``. By default, this process does; 1 isolates trials from
+            each other, and this process from them. It changes when, never what: a run may be
+            resumed with others.
         gpus: one worker for each of these devices, as CUDA_VISIBLE_DEVICES names them, or
             ``"auto"`` for all; with ``workers``, the workers share them in turns.
         epoch_timeout: in seconds; a trial fails when an epoch takes longer. 0 for none.
@@ -123,7 +125,8 @@ def tune(
         PickleError: the trainer cannot be pickled.
         PluginError: a plugin that is named cannot be loaded.
         JournalError: the journal cannot be read or written, or another process works on it.
-        Interrupted: SIGINT or SIGTERM came. Everything is recorded; a script ends with code 75.
+        Interrupted: a stop was asked for, by a signal or `letstune stop`. Everything is recorded;
+            a script ends with code 75.
 
     >>> import letstune
     >>> from letstune import Params, SimpleTrainer, rand
@@ -270,6 +273,7 @@ def _go(asked: Request) -> TuningResults[Any]:
     else:
         Journal(path).close()  # for its errors, before a lock file is made
     with JournalLock(path, now()):
+        forget_stop(path)
         if first is not None and not path.exists():
             create(path, first.facts, first.pickles)
             for note in first.notes:
