@@ -17,8 +17,8 @@ from processes import TESTS, environment, python
 from small_trainers import Climb, tune
 
 import letstune
+from letstune.rounds.blame import PREEMPTIONS, blameless, preempted
 from letstune.rounds.events import EpochFinished, TaskEnded, TrialFailed, WorkerDied
-from letstune.rounds.failures import PREEMPTIONS, blameless, preempted
 from letstune.workers import supervisor
 from letstune.workers.slot import Slot
 

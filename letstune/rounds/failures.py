@@ -1,65 +1,29 @@
-"""Whose fault it is that an epoch ended without a result: the trial's, or something outside's.
-
-Pure, like all that decides. What is the trial's is recorded; what is not costs the epoch in flight.
-"""
+"""Failures that are alike: of one cause, as far as their texts tell."""
 
 from __future__ import annotations
 
 import re
-import signal
-from collections.abc import Iterable
-from typing import Final, TypeVar
 
-from letstune.rounds.events import Event, TaskEnded, TrialFailed, WorkerDied
+from letstune.rounds.events import TrialFailed
 
-E = TypeVar("E", bound=Event | TaskEnded)
-
-PREEMPTIONS: Final = frozenset(
-    getattr(signal, name)
-    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
-    if hasattr(signal, name)  # Windows lacks some
-)
-"""The signals by which schedulers, services and terminals ask processes to end."""
-
-_FRAME: Final = re.compile(r'^ *File "(?P<file>.*)", line \d+, in (?P<function>.*)$', re.MULTILINE)
-_INSTALLED: Final = re.compile(r"[/\\](site-packages|dist-packages|lib[/\\]python[^/\\]*)[/\\]|^<")
-
-
-def preempted(death: WorkerDied) -> bool:
-    """Tell whether a worker was ended from outside: no trial is to blame for that."""
-    return -death.code in PREEMPTIONS
-
-
-def blameless(events: Iterable[E]) -> list[E]:
-    """Return what is to be recorded of what came after a stop was asked for.
-
-    Whatever asks for a stop may end processes that a trainer has started, the network, or the
-    worker itself. So what went wrong since is nobody's: the epoch is trained again.
-    """
-    return [event for event in events if not isinstance(event, TrialFailed | WorkerDied)]
+_FRAME = re.compile(r'^  File "(.+)", line (\d+), in (\S+)', re.MULTILINE)
+_NUMBER = r"0x[0-9a-f]+|-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?"
+_LIBRARIES = r"[/\\](site-packages|dist-packages|letstune|lib[/\\]python3[^/\\]*)[/\\]"
 
 
 def signature(failure: TrialFailed) -> tuple[str, str, str]:
-    """Return what failures of the same cause have in common.
+    """Return what failures that are alike have in common.
 
-    That is the type of the exception, its message with all digits masked, and the innermost
-    ``file:function`` of the user's code in its traceback.
+    That is: the kind and the type of the exception, its message with all numbers masked, and the
+    innermost line of the user's code.
 
-    >>> signature(TrialFailed(7, 0, "timed out", "It took longer than 4 s.", ""))
-    ('timed out', 'It took longer than # s.', '')
+    >>> told = 'Traceback ...\\n  File "/home/me/net.py", line 12, in train_epoch\\n'
+    >>> signature(TrialFailed(3, 1, "raised", "ValueError: 17 rows", told))
+    ('raised ValueError', ' # rows', '/home/me/net.py:12 train_epoch')
     """
-    kind, message = failure.kind, failure.message
-    if kind == "raised":
-        kind, _, message = failure.message.partition(": ")
-    frames = [(frame["file"], frame["function"]) for frame in _FRAME.finditer(failure.traceback)]
-    own = [frame for frame in frames if not _INSTALLED.search(frame[0]) and not _ours(frame[0])]
-    file, function = (own or frames or [("", "")])[-1]
-    return kind, re.sub(r"\d+", "#", message), f"{file}:{function}" if file else ""
-
-
-def _ours(file: str) -> bool:
-    return file.replace("\\", "/").rpartition("/letstune/")[2] in _ROOMS
-
-
-_ROOMS: Final = frozenset(["training/worker.py", "workers/worker_main.py", "training/trainer.py"])
-"""Where letstune calls the user's code, wherever letstune is installed."""
+    name, _, message = failure.message.partition(":")
+    frames = [frame.groups() for frame in _FRAME.finditer(failure.traceback)]
+    users = [frame for frame in frames if not re.search(_LIBRARIES, frame[0])]
+    file, line, function = (users or frames or [("", "", "")])[-1]
+    where = f"{file}:{line} {function}" if file else ""
+    return f"{failure.kind} {name}", re.sub(_NUMBER, "#", message), where

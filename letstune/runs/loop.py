@@ -13,6 +13,7 @@ from typing import Final
 
 from letstune.errors import Interrupted, JournalError, TrainerError, WorkerError
 from letstune.journal.journal import Journal
+from letstune.rounds.blame import blameless, preempted
 from letstune.rounds.decisions import (
     Proposal,
     doomed,
@@ -32,7 +33,6 @@ from letstune.rounds.events import (
     TrialProposed,
     WorkerDied,
 )
-from letstune.rounds.failures import blameless, preempted
 from letstune.rounds.state import State
 from letstune.runs.signals import interruptible
 from letstune.runs.skip import may_skip, requests, stop_of

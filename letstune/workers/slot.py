@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import IO, Any, Final
 
 from letstune.errors import WorkerError
+from letstune.rounds.blame import preempted
 from letstune.rounds.decisions import describe_death, ended
 from letstune.rounds.events import (
     EpochFinished,
@@ -25,7 +26,7 @@ from letstune.rounds.events import (
     TrialStopped,
     WorkerDied,
 )
-from letstune.rounds.failures import preempted, signature
+from letstune.rounds.failures import signature
 from letstune.telling.lines import say
 from letstune.workers.executor import Delivery
 from letstune.workers.messages import Began, Happened, Message, Raised, Ready, unpack
