@@ -13,7 +13,7 @@ from stateful_trainer import WalkTrainer
 from letstune.journal.journal import Journal, now
 from letstune.journal.schema import TABLES
 from letstune.plugins import installed as plugins
-from letstune.rounds.events import WorkerDied
+from letstune.rounds.events import TrialRetried, WorkerDied
 from letstune.training.checkpoints import Keeper
 from letstune.training.stores import DirectoryStore
 
@@ -42,12 +42,16 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def walked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run in which everything happens: failures, stops, deletions, NaN, deaths, growth."""
+    """A run in which all happens: failures, retries, stops, deletions, NaN, deaths, growth."""
     path = tmp_path_factory.mktemp("walked") / "run.db"
     tune(WalkTrainer(), 30, path, seed=5, rounds=[2, 3, 4], keep_checkpoints=2)
     with closing(Journal(path, write=True)) as journal:
         journal.append([WorkerDied(0, 0, "0-1", -9, 2**20, "", now())])
         journal.end_session("interrupted")
+    tune(WalkTrainer(), 36, path, seed=5, rounds=[2, 3, 4], keep_checkpoints=2)
+    with closing(Journal(path, write=True)) as journal:
+        journal.append([TrialRetried(journal.failures()[0].trial)])
+        journal.end_session("retried")
     tune(WalkTrainer(), 36, path, seed=5, rounds=[2, 3, 4], keep_checkpoints=2)
     assert all(query(path, f"SELECT count(*) FROM {table}") != [(0,)] for table in TABLES)
     return path

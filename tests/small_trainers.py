@@ -73,6 +73,7 @@ class Odd(Climb):
 
 
 def made(path: Path) -> None:
+    """Make a small journal."""
     tune(Climb(), 6, path, rounds=[1, 1])
 
 

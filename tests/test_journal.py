@@ -20,8 +20,6 @@ from letstune.journal.schema import APPLICATION_ID, VERSION
 from letstune.samplers import RandomSampler
 from letstune.training.checkpoints import Checkpoint
 
-# Golden journals
-
 
 class Golden(Climb):
     """Of the golden journals; must never change. Does without NumPy, which may."""
@@ -101,9 +99,6 @@ def write_golden_journal() -> None:
     dump.parent.mkdir(exist_ok=True)
     dump.write_text(text.replace(f"{TESTS.parent}{os.sep}", "") + "\n")
     path.unlink()
-
-
-# What must not be written, and what was written wrongly
 
 
 def test_what_is_refused_leaves_an_old_journal_as_it_was(path: Path) -> None:

@@ -61,7 +61,7 @@ def test_every_event_names_its_session(table: str, walked: Path) -> None:
 def test_sessions_tell_who_worked_when_and_how_it_ended(walked: Path) -> None:
     rows = query(walked, "SELECT session, pid, ended FROM sessions ORDER BY seq")
     pid = os.getpid()
-    ends = {1: "finished", 2: "interrupted", 3: "finished"}
+    ends = {1: "finished", 2: "interrupted", 3: "finished", 4: "retried", 5: "finished"}
     assert rows == [(n, pid, e) for n, end in ends.items() for e in (None, end)]
 
 

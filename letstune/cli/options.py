@@ -145,6 +145,18 @@ TRAINER: Final = click.argument(
 TRIAL: Final = click.argument(
     "trial", cls=Argument, meaning="The id of a trial.", type=click.IntRange(0)
 )
+TRIALS: Final = click.argument(
+    "trials",
+    cls=Argument,
+    meaning="The ids of trials; all, if none are given.",
+    type=click.IntRange(0),
+    nargs=-1,
+)
+RETRY: Final = click.option(
+    "--retry-failed/--no-retry",
+    default=None,
+    help="Try failed trials again, or never.  [default: if the trainer has changed]",
+)
 JSON: Final = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 QUIET: Final = click.option("--quiet", is_flag=True, help="Show no progress.")
 ACCEPT: Final = click.option(

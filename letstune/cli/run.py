@@ -16,9 +16,11 @@ from letstune.cli.options import (
     OPTIONS,
     PASSTHROUGH,
     QUIET,
+    RETRY,
     ROUNDS,
     TRAINER,
     TRIAL,
+    TRIALS,
     carried_out,
     number_or_all,
     sizes,
@@ -65,6 +67,7 @@ commands: Final = click.Group()
     help="Keep checkpoints of this many of the best trials, or of all.",
 )
 @ACCEPT
+@RETRY
 @PASSTHROUGH
 @QUIET
 def tune(
@@ -143,6 +146,7 @@ def _rounds(lengths: Any, keep: float | None, cohort: list[int] | None) -> Any:
 @click.option("--dataset", help="A dataset instead of the recorded one, as text.")
 @carried_out
 @ACCEPT
+@RETRY
 @PASSTHROUGH
 @QUIET
 def resume(
@@ -205,6 +209,30 @@ def stop(journal: Path) -> None:
         click.echo(f"The process that works on {journal} is asked to stop.")
     else:
         click.echo(f"No process works on {journal}, so there is nothing to stop.")
+
+
+@commands.command()
+@JOURNAL
+@TRIALS
+@click.option("--alike", type=click.IntRange(0), metavar="TRIAL", help="Only failures as this one.")
+def retry(journal: Path, trials: tuple[int, ...], alike: int | None) -> None:
+    """Open failed trials again: all of them, or those named. Resume the run to train them.
+
+    A trial goes on from its last recorded epoch, and advances if it would have, had it not failed.
+    Whoever advanced in its place keeps what it has.
+
+    \b
+    Examples:
+      letstune retry digits.db              all that failed
+      letstune retry digits.db 3 7
+      letstune retry digits.db --alike 3    all that failed as trial 3 did
+    """
+    from letstune.runs.request import to_resume
+    from letstune.runs.retry import retry_trials
+    from letstune.telling.lines import counted
+
+    opened = retry_trials(journal, trials, alike=alike)
+    click.echo(f"{counted(len(opened), 'trial')} opened again. Train with:  {to_resume(journal)}")
 
 
 def _print_summary(tuning: TuningResults[Any]) -> None:

@@ -24,9 +24,12 @@ from letstune.journal.rows import (
     DELETIONS,
     EPOCHS,
     FAILURES,
+    RETRIED,
+    RETRIES,
     ROWS,
     SELECT_KEPT,
     SELECT_VALUES,
+    STANDING,
     TRIALS,
     Rows,
     read_epochs,
@@ -119,14 +122,17 @@ class Journal:
     def _events(self, rows: Rows[E]) -> Iterator[E]:
         if self._version < rows.table.since:  # only read, so not migrated
             return iter(())
-        return rows.read(self._rows(f"{rows.query(self._version)} ORDER BY seq"))
+        query = rows.query(self._version)
+        if rows in RETRIED and self._version >= RETRIES.table.since:
+            query += f" WHERE {STANDING.format(rows.table.name)}"
+        return rows.read(self._rows(f"{query} ORDER BY seq"))
 
     def failures(self) -> list[TrialFailed]:
-        """Return how trials failed, in the order in which they did."""
+        """Return how those trials failed that were not retried since, in the order of the run."""
         return list(self._events(FAILURES))
 
     def deaths(self) -> list[WorkerDied]:
-        """Return the deaths of workers, in the order in which they came."""
+        """Return the deaths of workers since their trials were last retried, in their order."""
         return list(self._events(DEATHS))
 
     def epochs(self, trial: int | None = None) -> Iterator[EpochFinished]:

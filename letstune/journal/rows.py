@@ -23,6 +23,7 @@ from letstune.rounds.events import (
     Stored,
     TrialFailed,
     TrialProposed,
+    TrialRetried,
     TrialStopped,
     WorkerDied,
 )
@@ -188,10 +189,10 @@ FAILURES: Final = Rows(
     TrialFailed,
     Table(
         "failures",
-        "The trials that ended in an error.",
+        "The trials that ended in an error. One that was retried since stands no more.",
         {
             "seq": SEQ,
-            "trial": TRIAL._replace(sql="INTEGER NOT NULL UNIQUE REFERENCES trials (trial)"),
+            "trial": TRIAL,
             "epoch": Column("INTEGER NOT NULL", "The epoch that the trial was working on."),
             "kind": Column(
                 "TEXT NOT NULL",
@@ -205,8 +206,25 @@ FAILURES: Final = Rows(
             ),
             "session": SESSION,
         },
+        remade=3,  # until then, a trial could fail only once
     ),
 )
+
+RETRIES: Final = Rows(
+    TrialRetried,
+    Table(
+        "retries",
+        "The failed trials that were opened again, by `letstune retry` or after their trainer was "
+        "mended.",
+        {"seq": SEQ, "trial": TRIAL, "session": SESSION},
+        since=3,
+    ),
+)
+
+STANDING: Final = (
+    "NOT EXISTS (SELECT 1 FROM retries r WHERE r.trial = {0}.trial AND r.seq > {0}.seq)"
+)
+"""What is true of the rows of a table that no retry of their trial has taken back."""
 
 DELETIONS: Final = Rows(
     CheckpointDeleted,
@@ -275,10 +293,13 @@ EVENTS: Final[tuple[Rows[Any], ...]] = (
     EPOCHS,
     STOPS,
     FAILURES,
+    RETRIES,
     DELETIONS,
     DEATHS,
     EXHAUSTED,
 )
 ROWS: Final[Mapping[type, Rows[Any]]] = {rows.event: rows for rows in EVENTS}
+RETRIED: Final[tuple[Rows[Any], ...]] = (FAILURES, DEATHS)
+"""What a retry of a trial takes back: it is no part of the state any more."""
 AFTER_EPOCHS: Final[tuple[Rows[Any], ...]] = (STOPS, FAILURES, DEATHS)
 """What is applied to the state event by event, after all epochs."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from letstune.journal.plan import PICKLES, PLAN
-from letstune.journal.rows import EVENTS
+from letstune.journal.rows import EVENTS, STANDING
 from letstune.journal.sessions import SESSIONS
 from letstune.journal.tables import Table
 
@@ -51,7 +51,9 @@ VIEWS: Final = {
             r.seconds, f.message AS failure, t.params
         FROM trials t
         LEFT JOIN ranked r ON r.trial = t.trial AND r.place = 1
-        LEFT JOIN failures f ON f.trial = t.trial
+        LEFT JOIN failures f ON f.trial = t.trial AND """
+    + STANDING.format("f")
+    + """
         ORDER BY place""",
     "learning_curves": """
         SELECT trial, epoch, value, metrics, started, seconds
@@ -69,19 +71,23 @@ VERSION: Final = max(
     for since in (table.since, *(column.since for column in table.columns.values()))
 )
 # sqlite-utils knows by its name which migration it has applied; later ones are called m003, ...
-_NAMES: Final = {1: "m001_initial", 2: "m002_deaths"}
+_NAMES: Final = {1: "m001_initial", 2: "m002_deaths", 3: "m003_retries"}
+_CHANGED_VIEWS: Final = {3: ["leaderboard"]}
 
 
 def _migration(version: int) -> Callable[[Database], None]:
     """Return what brings a database to a version from the one before."""
 
     def change(db: Database) -> None:
+        views = list(VIEWS) if version == 1 else _CHANGED_VIEWS.get(version, [])
+        for view in views:  # before what they look at
+            db.execute(f"DROP VIEW IF EXISTS {view}")
         for table in TABLES.values():
             for statement in table.changes(version):
                 db.execute(statement)
+        for view in views:
+            db.execute(f"CREATE VIEW {view} AS {VIEWS[view]}")
         if version == 1:
-            for view, query in VIEWS.items():
-                db.execute(f"CREATE VIEW {view} AS {query}")
             db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         db.execute(f"PRAGMA user_version = {version}")
 

@@ -33,6 +33,8 @@ class Table:
         columns: by name, in the order of the file.
         constraints: of several columns.
         since: the first version of the schema that has the table.
+        remade: the version in which it was made anew, with its rows, since SQLite can take no
+            constraint away.
     """
 
     name: str
@@ -40,11 +42,20 @@ class Table:
     columns: Mapping[str, Column]
     constraints: Sequence[str] = ()
     since: int = 1
+    remade: int = 0
 
     def changes(self, version: int) -> list[str]:
         """Return the statements that lead to the table from the version before."""
         if version == self.since:
             return self._create()
+        if version == self.remade:
+            return [
+                f"CREATE TABLE {self.name}_before AS SELECT * FROM {self.name}",
+                f"DROP TABLE {self.name}",
+                *self._create(),
+                f"INSERT INTO {self.name} SELECT * FROM {self.name}_before",
+                f"DROP TABLE {self.name}_before",
+            ]
         return [
             f"ALTER TABLE {self.name} ADD COLUMN {name} {column.sql}"
             for name, column in self.columns.items()

@@ -208,9 +208,9 @@ def ended(code: int) -> str:
 def useless(plan: Plan, state: State) -> list[CheckpointDeleted]:
     """Return the deletions of the checkpoints that are proved to be of no more use.
 
-    Kept are the last and the best epoch of every trial that can still advance, and the best epoch
-    of the best settled trials. The answer for a checkpoint, once it is given, never changes, in
-    whatever order results arrive.
+    Kept are the last and the best epoch of every trial that can still advance, the last one of
+    those that failed, since they may be retried, and the best epoch of the best settled trials.
+    The answer for a checkpoint, once it is given, never changes, in whatever order results arrive.
     """
     if plan.keep_checkpoints == "all":
         return []
@@ -219,10 +219,11 @@ def useless(plan: Plan, state: State) -> list[CheckpointDeleted]:
         trial = state.trials[number]
         for epoch in sorted(trial.kept):
             best, last = epoch == trial.best_epoch, epoch == trial.epochs - 1
-            if not (best or last) or (trial.settled and not best and trial.status != "failed"):
+            if trial.settled and trial.status == "failed":
+                if not last:  # from which it goes on if it is retried
+                    deletions.append(CheckpointDeleted(number, epoch, "failed"))
+            elif not (best or last) or (trial.settled and not best):
                 deletions.append(CheckpointDeleted(number, epoch, "superseded"))
-            elif trial.settled and trial.status == "failed":
-                deletions.append(CheckpointDeleted(number, epoch, "failed"))
             elif trial.settled and not on_podium(state, number):
                 deletions.append(CheckpointDeleted(number, epoch, "outranked"))
     return deletions

@@ -80,6 +80,12 @@ class TrialFailed(NamedTuple):
     traceback: str
 
 
+class TrialRetried(NamedTuple):
+    """A failed trial is opened again, from its last recorded epoch, as if it had not failed."""
+
+    trial: int
+
+
 class WorkerDied(NamedTuple):
     """The process that trained a trial died while working on ``epoch``.
 
@@ -121,6 +127,7 @@ Event = (
     | EpochFinished
     | TrialStopped
     | TrialFailed
+    | TrialRetried
     | WorkerDied
     | CheckpointDeleted
     | SpaceExhausted

@@ -23,6 +23,7 @@ from letstune.rounds.events import (
     Stored,
     TrialFailed,
     TrialProposed,
+    TrialRetried,
     TrialStopped,
     WorkerDied,
 )
@@ -176,6 +177,11 @@ class State:
                 self.trials[event.trial].kept.pop(event.epoch, None)
             case SpaceExhausted():
                 self.exhausted = event.trials
+            case TrialRetried():
+                # Others may have advanced in its place, and all that followed from its failure is
+                # undone: the journal is folded anew, without the failure. Who went further than
+                # they would have keeps what it has.
+                raise RuntimeError(f"{event} is recorded before a session, and the state loaded")
 
     def replay(
         self,

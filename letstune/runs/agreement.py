@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from letstune.errors import PlanChangedError, PlanError, PluginError, StoreError
 from letstune.journal.journal import Journal, Pickle
+from letstune.rounds.events import TrialRetried
 from letstune.rounds.plan import How, Plan
 from letstune.rounds.state import State
 from letstune.runs.backend import Backend
@@ -47,6 +48,7 @@ class Run:
         executor: what makes it.
         growth: the facts of the plan that are to be recorded.
         pickles: what the journal is to keep, besides what it keeps.
+        retried: the failed trials that are opened again.
         notes: what the user is to be told.
     """
 
@@ -60,6 +62,7 @@ class Run:
     executor: Backend
     growth: Mapping[str, Any]
     pickles: Sequence[Pickle]
+    retried: Sequence[int]
     notes: Sequence[str]
 
     def grow(self, opened: Journal, state: State) -> State:
@@ -68,7 +71,8 @@ class Run:
             say(note)
         if self.growth or self.pickles:
             opened.grow(self.growth, self.pickles)
-        return opened.load()[1] if self.growth else state
+        opened.append([TrialRetried(trial) for trial in self.retried])
+        return opened.load()[1] if self.growth or self.retried else state
 
 
 class _Part(NamedTuple):
@@ -98,7 +102,8 @@ def meet(asked: Request, opened: Journal, state: State) -> Run:
     if trainer is None:
         trainer = restore(opened, "trainer", "name the trainer: --trainer MODULE:NAME.")
     recorded, plan = state.plan, _wanted(asked, state.plan, trainer)
-    trains = not state.finished or plan.grows(recorded)
+    retried = _retried(asked, opened)
+    trains = not state.finished or plan.grows(recorded) or bool(retried.thing)
     met = _backends(asked, opened, plan, trains=trains)
     if lines := list(_differences(asked, recorded, plan, met)):
         raise _plan_changed(opened.path, lines, begun=state.total_epochs > 0)
@@ -111,7 +116,7 @@ def meet(asked: Request, opened: Journal, state: State) -> Run:
     observers = _observers(asked, opened)
     growth |= {**dataset.facts, **observers.facts}
     kept = [*asked.pickles, *dataset.pickles]
-    if state.finished and not growth:
+    if state.finished and not growth and not retried.thing:
         carried_out, kept = {}, []  # nobody is going to need them
     pickles = [pickle for pickle in kept if is_new(opened, pickle)]
     return Run(
@@ -125,7 +130,11 @@ def meet(asked: Request, opened: Journal, state: State) -> Run:
         executor=_executor(asked, plan) if trains else Backend.own("executor", "in-process", None),
         growth=growth | carried_out,
         pickles=pickles,
-        notes=[*dataset.notes, *observers.notes, *_of_a_new_trainer(opened, state, pickles)],
+        retried=retried.thing,
+        notes=[
+            *(*dataset.notes, *observers.notes, *_of_a_new_trainer(opened, state, pickles)),
+            *retried.notes,
+        ],
     )
 
 
@@ -309,6 +318,19 @@ def _observer_fact(fact: Any) -> Mapping[str, Any]:
         return fact
     name, options = fact
     return {"name": name, "options": options, "by": None}
+
+
+def _retried(asked: Request, opened: Journal) -> _Part:
+    """Return the failed trials that are tried again: if that is asked for, or by a new trainer."""
+    failed = sorted(failure.trial for failure in opened.failures())
+    if not failed or asked.retry_failed is False:
+        return _Part([])
+    mended = any(pickle.name == "trainer" and is_new(opened, pickle) for pickle in asked.pickles)
+    if not asked.retry_failed and not mended:
+        return _Part([])
+    why = "" if asked.retry_failed else ", since the trainer has changed (--no-retry leaves them)"
+    trials = counted(len(failed), "failed trial")
+    return _Part(failed, notes=[f"letstune: {trials} of {opened.path} will be tried again{why}."])
 
 
 def _of_a_new_trainer(opened: Journal, state: State, pickles: Sequence[Pickle]) -> list[str]:

@@ -85,6 +85,7 @@ class Request:
     passthrough_errors: bool = False
     progress: bool | None = None
     accept_changes: bool = False
+    retry_failed: bool | None = None
 
     def __post_init__(self) -> None:
         # What can be refused is refused here: each of these is worked out once, and kept.

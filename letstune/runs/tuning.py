@@ -75,6 +75,7 @@ def tune(
     passthrough_errors: bool = False,
     progress: bool | None = None,
     accept_changes: bool = False,
+    retry_failed: bool | None = None,
 ) -> TuningResults[P]:
     """Tune a trainer's params, and return its trials, best first.
 
@@ -117,6 +118,8 @@ def tune(
         progress: whether to show on stderr how the run is going. By default yes.
         accept_changes: go on with a journal even though another major version of its sampler's or
             store's plugin is installed now.
+        retry_failed: open the trials again that have failed, from their last recorded epochs. By
+            default, that is done if the trainer has changed since, and told.
 
     Raises:
         PlanError: an argument is not what it must be.
@@ -173,6 +176,7 @@ def tune(
             passthrough_errors=passthrough_errors,
             progress=progress,
             accept_changes=accept_changes,
+            retry_failed=retry_failed,
         )
     )
 
@@ -194,6 +198,7 @@ def resume(
     passthrough_errors: bool = False,
     progress: bool | None = None,
     accept_changes: bool = False,
+    retry_failed: bool | None = None,
 ) -> TuningResults[P]:
     """Go on with a run where it stopped, and return its trials, best first.
 
@@ -215,6 +220,7 @@ def resume(
         passthrough_errors: see `tune`.
         progress: see `tune`.
         accept_changes: see `tune`.
+        retry_failed: see `tune`.
 
     Raises:
         PlanChangedError: what is asked for is less than was planned, the trainer's search space
@@ -242,6 +248,7 @@ def resume(
             passthrough_errors=passthrough_errors,
             progress=progress,
             accept_changes=accept_changes,
+            retry_failed=retry_failed,
         )
     )
 
@@ -338,7 +345,7 @@ def _tell_failures(path: Path, state: State, *, briefly: bool) -> None:
         f"letstune: {'all ' if hopeless else ''}{counted(len(failed), 'trial')} failed; "
         f"`letstune show {shlex.quote(str(path))} {failed[0]}` tells how."
     )
-    advice = " They are not tried again: mend the trainer, and give a new journal."
+    advice = " Mend the trainer, and run this again: they are tried again when it has changed."
     say(line + advice if hopeless else line)
 
 
