@@ -241,7 +241,7 @@ def test_a_terminal_that_hangs_up_asks_for_a_stop(path: Path) -> None:
     if not pid:
         try:
             variables = environment(TESTS)
-            arguments = ["-m", "night_family", str(path), str(folder), "1"]
+            arguments = ["-m", "night_family", str(path), str(folder), "1", "0"]
             os.execve(sys.executable, [sys.executable, *arguments], variables)
         finally:
             os._exit(127)

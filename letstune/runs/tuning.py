@@ -104,7 +104,8 @@ def tune(
         gpus: one worker for each of these devices, as CUDA_VISIBLE_DEVICES names them, or
             ``"auto"`` for all; with ``workers``, the workers share them in turns.
         epoch_timeout: in seconds; a trial fails when an epoch takes longer. 0 for none.
-        trial_timeout: in seconds; a trial fails when its epochs take longer in all. 0 for none.
+        trial_timeout: in seconds; a trial is stopped when its epochs take longer in all, and keeps
+            what it has. Without an epoch, it fails. 0 for none.
         max_deaths: a trial fails when so many worker processes have died in the same epoch of
             it. By default 3.
         lag: how far a sampler that learns stays behind the results, to keep workers busy; see
