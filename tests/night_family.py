@@ -30,7 +30,7 @@ class Family(Climb):
         return super().train_epoch(epoch)
 
 
-def start(path: Path, workers: int, **options: Any) -> "subprocess.Popen[str]":
+def start(path: Path, workers: int, epoch_timeout: float = 0) -> "subprocess.Popen[str]":
     """Begin the run, or go on with it, until as many epochs as can be are in flight."""
     from processes import TESTS, environment
 
@@ -38,14 +38,13 @@ def start(path: Path, workers: int, **options: Any) -> "subprocess.Popen[str]":
     folder.mkdir(exist_ok=True)
     for file in folder.iterdir():
         file.unlink()
-    arguments = [path, folder, workers]
+    arguments = [path, folder, workers, epoch_timeout]
     process = subprocess.Popen(
         [sys.executable, "-m", "night_family", *map(str, arguments)],
         env=environment(TESTS),
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        **options,
     )
     wait_for(lambda: len(list(folder.glob("here *"))) == max(1, workers))
     return process
@@ -76,4 +75,5 @@ if __name__ == "__main__":
         dataset=sys.argv[2],
         workers=int(sys.argv[3]) or None,
         max_deaths=2,
+        epoch_timeout=float(sys.argv[4]) or None,
     )

@@ -111,6 +111,6 @@ def test_requests_of_somebody_else_are_none(path: Path, monkeypatch: pytest.Monk
 
     told: list[str] = []
     monkeypatch.setattr(Path, "open", refuse)
-    with requests(path, told.append) as trials:
-        assert trials == []
+    with requests(path, told.append) as asked:
+        assert asked == ([], False)
     assert "Permission denied" in told[0]

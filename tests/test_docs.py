@@ -359,4 +359,4 @@ def test_shell_completion_is_there_as_documented(shell: str) -> None:
     found = get_completion_class(shell)
     assert found is not None
     completions = found(main, {}, "letstune", "_LETSTUNE_COMPLETE").get_completions([], "st")
-    assert [item.value for item in completions] == ["status"]
+    assert [item.value for item in completions] == ["status", "stop"]

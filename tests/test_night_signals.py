@@ -17,8 +17,8 @@ from processes import TESTS, environment, python
 from small_trainers import Climb, tune
 
 import letstune
+from letstune.rounds.blame import PREEMPTIONS, blameless, preempted
 from letstune.rounds.events import EpochFinished, TaskEnded, TrialFailed, WorkerDied
-from letstune.rounds.failures import PREEMPTIONS, blameless, preempted
 from letstune.workers import supervisor
 from letstune.workers.slot import Slot
 
@@ -89,7 +89,9 @@ def test_a_signal_is_no_trials_failure(
             send(which, target, process.pid)
             told(process, "finishing the epoch")
             path.with_name("witness").joinpath("go").touch()
-            _, err = process.communicate(timeout=60)
+            assert process.stderr is not None
+            err = process.stderr.read()  # not communicate(), which passes over what is buffered
+            process.wait(60)
         assert process.returncode == 75, err
         assert "letstune resume" in err
         assert "Traceback" not in err
@@ -239,7 +241,7 @@ def test_a_terminal_that_hangs_up_asks_for_a_stop(path: Path) -> None:
     if not pid:
         try:
             variables = environment(TESTS)
-            arguments = ["-m", "night_family", str(path), str(folder), "1"]
+            arguments = ["-m", "night_family", str(path), str(folder), "1", "0"]
             os.execve(sys.executable, [sys.executable, *arguments], variables)
         finally:
             os._exit(127)

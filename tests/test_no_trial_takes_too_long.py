@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 from journal_facts import query
 from live_processes import gone, pids, wait_for
+from night_family import descendants, start
 from small_trainers import Climb, Point, tune
 
 import letstune
+from letstune.errors import WorkerError
 from letstune.rounds.events import (
     Task,
 )
@@ -36,16 +38,70 @@ class Slow(Climb):
         return super().train_epoch(epoch)
 
 
-def test_a_trial_may_take_so_long_and_no_longer(path: Path) -> None:
-    tune(Slow(), 1, path, rounds=[100_000], trial_timeout=0.5)
-    ((epoch, kind, message, told),) = query(
-        path, "SELECT epoch, kind, message, traceback FROM failures"
-    )
+def test_a_trial_may_take_so_long_and_no_longer(
+    path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tuning = tune(Slow(), 1, path, rounds=[100_000], trial_timeout=0.5)
+    assert query(path, "SELECT * FROM failures") == []
+    ((epoch,),) = query(path, "SELECT epoch FROM stops")
     (row,) = query(path, "SELECT count(*), sum(seconds) FROM epochs")
-    assert (kind, message) == ("timed out", "It took longer than trial_timeout, 0.5 s.")
-    assert epoch == row[0] > 0
+    assert epoch + 1 == row[0] > 0
     assert row[1] < 5  # not 0.5: on a busy machine, the owner may be late
+    assert "trial 0 is stopped. It took longer than trial_timeout, 0.5 s." in capfd.readouterr().err
+    assert tuning[0].status == "stopped"
+    assert tuning[0].checkpoint is not None  # it keeps what it has
+
+
+def test_a_trial_fails_that_has_no_epoch_in_its_time(path: Path) -> None:
+    tune(Stuck(), 2, path, rounds=[1], trial_timeout=1, dataset=str(path.parent))
+    ((trial, epoch, kind, message, told),) = query(
+        path, "SELECT trial, epoch, kind, message, traceback FROM failures"
+    )
+    assert (trial, epoch, kind) == (0, 0, "timed out")
+    assert message == "It took longer than trial_timeout, 1 s."
     assert "in train_epoch" in told
+
+
+class Loading(Climb):
+    """Takes too long to load its dataset at first. ``dataset`` is a folder, and how often."""
+
+    def load_dataset(self, dataset: Any) -> None:
+        folder, times = dataset
+        if len(list(Path(folder).glob("loading *"))) < times:
+            (Path(folder) / f"loading {os.getpid()}").touch()
+            time.sleep(1000)
+
+
+def test_a_dataset_that_takes_too_long_is_no_trials_failure(
+    path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    limits = {"epoch_timeout": 1, "trial_timeout": 1000}
+    tune(Loading(), 2, path, rounds=[1], **limits, dataset=(str(path.parent), 2))
+    assert query(path, "SELECT * FROM failures") == []
+    told = "load_dataset took longer than epoch_timeout, 1 s. Another worker tries."
+    assert capfd.readouterr().err.count(told) == 2
+
+
+def test_a_dataset_that_takes_too_long_again_and_again_ends_the_run(path: Path) -> None:
+    with pytest.raises(WorkerError, match="load_dataset took longer than epoch_timeout") as caught:
+        tune(Loading(), 2, path, rounds=[1], epoch_timeout=0.5, dataset=(str(path.parent), 99))
+    assert "in load_dataset" in str(caught.value)
+    assert query(path, "SELECT * FROM failures") == []
+
+
+def test_time_in_which_all_was_suspended_does_not_count(path: Path) -> None:
+    with start(path, 1, epoch_timeout=4) as process:
+        family = descendants(process.pid)
+        for pid in reversed(family):
+            os.kill(pid, signal.SIGSTOP)
+        time.sleep(5)
+        for pid in family:
+            os.kill(pid, signal.SIGCONT)
+        time.sleep(0.3)
+        path.with_name("witness").joinpath("go").touch()
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert query(path, "SELECT * FROM failures") == []
 
 
 class Late(Climb):

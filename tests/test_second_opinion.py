@@ -12,7 +12,6 @@ from journal_facts import assert_same, query
 from small_trainers import Climb, Point, tune
 
 from letstune.rounds.events import EpochFinished, Task, TaskEnded, TrialFailed
-from letstune.rounds.failures import signature
 from letstune.runs.check import check_run
 from letstune.training.stores import DirectoryStore
 from letstune.workers import slot as slots
@@ -185,26 +184,3 @@ def test_it_is_so_on_other_machines_too(tmp_path: Path) -> None:
         (trial, epoch) for trial in (0, 1) for epoch in range(3)
     ]
     assert not any(isinstance(event, TrialFailed) for event in events)
-
-
-TRACEBACK = """Traceback (most recent call last):
-  File "/home/me/letstune/letstune/training/worker.py", line 236, in _call
-    return method(*args)
-  File "/home/me/mlp.py", line {}, in train_epoch
-    self.model.fit()
-  File "/home/me/env/lib/python3.11/site-packages/torch/nn.py", line 77, in fit
-    raise ValueError
-ValueError: of 16
-"""
-
-
-def failure(message: str, line: int = 3) -> TrialFailed:
-    return TrialFailed(0, 1, "raised", message, TRACEBACK.format(line))
-
-
-def test_failures_are_alike_by_type_message_and_place() -> None:
-    one = signature(failure("ValueError: of 16"))
-    assert one == ("ValueError", "of #", "/home/me/mlp.py:train_epoch")
-    assert signature(failure("ValueError: of 7", 9)) == one
-    assert signature(failure("ValueError: off 7")) != one
-    assert signature(failure("TypeError: of 7")) != one

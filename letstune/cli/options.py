@@ -116,7 +116,7 @@ def carried_out(command: F) -> F:
                 "--trial-timeout",
                 type=time_span,
                 metavar="TIME",
-                help="Fail a trial when all its epochs take longer.",
+                help="Stop a trial when all its epochs take longer; it keeps what it has.",
             ),
             click.option(
                 "--max-deaths",

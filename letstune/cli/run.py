@@ -1,4 +1,4 @@
-"""Commands that carry out a run: tune, resume and skip."""
+"""Commands that carry out a run: tune, resume, skip and stop."""
 
 from __future__ import annotations
 
@@ -196,6 +196,25 @@ def skip(journal: Path, trial: int) -> None:
         click.echo(f"Trial {trial} is skipped.")
     else:
         click.echo(f"The process that works on {journal} is asked to skip trial {trial}.")
+
+
+@commands.command()
+@JOURNAL
+def stop(journal: Path) -> None:
+    """Ask the process that works on a run to stop, as Ctrl-C there does.
+
+    It records the epochs in flight, and ends with exit code 75. The run can be resumed.
+
+    \b
+    Example:
+      letstune stop digits.db
+    """
+    from letstune.runs.skip import stop_run
+
+    if stop_run(journal):
+        click.echo(f"The process that works on {journal} is asked to stop.")
+    else:
+        click.echo(f"No process works on {journal}, so there is nothing to stop.")
 
 
 @commands.command()

@@ -1,53 +1,16 @@
-"""Whose fault it is that an epoch ended without a result: the trial's, or something outside's.
-
-Pure, like all that decides. What is the trial's is recorded; what is not costs the epoch in flight.
-"""
+"""Failures that are alike: of one cause, as far as their texts tell."""
 
 from __future__ import annotations
 
 import re
-import signal
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import Final
 
-from letstune.rounds.events import (
-    EpochFinished,
-    Event,
-    TaskEnded,
-    TrialFailed,
-    TrialStopped,
-    WorkerDied,
-)
-
-if TYPE_CHECKING:
-    from letstune.rounds.state import State
-
-E = TypeVar("E", bound=Event | TaskEnded)
-
-PREEMPTIONS: Final = frozenset(
-    getattr(signal, name)
-    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
-    if hasattr(signal, name)  # Windows lacks some
-)
-"""The signals by which schedulers, services and terminals ask processes to end."""
+from letstune.rounds.events import EpochFinished, Event, TrialFailed, TrialStopped
+from letstune.rounds.state import State
 
 _FRAME: Final = re.compile(r'^ *File "(.*)", line (\d+), in (.*)$', re.MULTILINE)
 _NUMBER: Final = re.compile(r"0x[0-9a-f]+|-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?")
 _INSTALLED: Final = re.compile(r"[/\\](site-packages|dist-packages|lib[/\\]python[^/\\]*)[/\\]|^<")
-
-
-def preempted(death: WorkerDied) -> bool:
-    """Tell whether a worker was ended from outside: no trial is to blame for that."""
-    return -death.code in PREEMPTIONS
-
-
-def blameless(events: Iterable[E]) -> list[E]:
-    """Return what is to be recorded of what came after a stop was asked for.
-
-    Whatever asks for a stop may end processes that a trainer has started, the network, or the
-    worker itself. So what went wrong since is nobody's: the epoch is trained again.
-    """
-    return [event for event in events if not isinstance(event, TrialFailed | WorkerDied)]
 
 
 def signature(failure: TrialFailed) -> tuple[str, str, str]:

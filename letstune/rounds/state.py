@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import Final, NoReturn
 
 from letstune.errors import IllegalEventError
+from letstune.rounds.blame import preempted
 from letstune.rounds.cohorts import DROPPED, Cohort, Queue, rank_key
 from letstune.rounds.events import (
     CheckpointDeleted,
@@ -26,7 +27,6 @@ from letstune.rounds.events import (
     TrialStopped,
     WorkerDied,
 )
-from letstune.rounds.failures import preempted
 from letstune.rounds.plan import Plan
 
 TRANSITIONS: Final = {

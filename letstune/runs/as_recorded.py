@@ -30,13 +30,8 @@ def recordable(what: str, options: Mapping[str, Any]) -> dict[str, Any]:
         recorded: dict[str, Any] = json.loads(json.dumps(dict(options), allow_nan=False))
     except (TypeError, ValueError) as error:
         raise PlanError(
-<<<<<<< HEAD:letstune/runs/as_recorded.py
             f"{what}: {error}. Options are recorded as JSON. To give it something else, make the "
             "object yourself, and give that instead of its name."
-=======
-            f"{what}: {error}. Options are recorded as JSON. To use "
-            "something else, make the object yourself, and give it instead of its name."
->>>>>>> wt-english:letstune/runs/given.py
         ) from error
     return recorded
 

@@ -14,6 +14,7 @@ from typing import Final
 
 from letstune.errors import AlikeFailuresError, Interrupted, JournalError, TrainerError, WorkerError
 from letstune.journal.journal import Journal
+from letstune.rounds.blame import blameless, preempted
 from letstune.rounds.decisions import (
     Proposal,
     doomed,
@@ -34,7 +35,7 @@ from letstune.rounds.events import (
     TrialProposed,
     WorkerDied,
 )
-from letstune.rounds.failures import Streaks, blameless, preempted, signature
+from letstune.rounds.failures import Streaks, signature
 from letstune.rounds.state import State
 from letstune.runs.deadline import Deadline
 from letstune.runs.remarks import Remarks, mistaken
@@ -47,7 +48,7 @@ from letstune.training.stores import Store
 from letstune.workers.executor import Delivery, Executor
 
 LOOK: Final = 1.0
-"""How often requests to skip a trial are looked for, in seconds."""
+"""How often requests of others are looked for, in seconds."""
 
 MOMENT: Final = 0.02
 """How long a failure waits for a signal that may be what is behind it, in seconds."""
@@ -130,9 +131,9 @@ class Runner:
             if any(isinstance(event, TrialFailed) for d in deliveries for event in d.events):
                 # What asks for a stop may have reached what the trainer has started before us.
                 time.sleep(MOMENT)
-            if interrupted() and not self._stopping:
-                self._stopping = True
-                self.executor.stop()
+                self._look()
+            if interrupted():
+                self._stop()
             errors = self._take(deliveries)
             if errors and self.passthrough_errors:
                 raise errors[0]
@@ -140,10 +141,10 @@ class Runner:
             self._call_off()
             self.executor.recorded()
             if time.monotonic() >= self._looked + LOOK:
-                self._skip()
+                self._look()
         # Requests may have come as the run ended. If they were left behind, whoever extends the run
         # would obey them, though the trials had ended when they were made.
-        self._skip()
+        self._look()
         self._record(())  # what was let go last
 
     def _start_tasks(self) -> bool:
@@ -326,11 +327,20 @@ class Runner:
             self._record(failures)
         return [WorkerError(failure.traceback) for failure in failures]
 
-    def _skip(self) -> None:
-        """End the trials that somebody wants skipped."""
+    def _stop(self) -> None:
+        """Begin no further epoch."""
+        if not self._stopping:
+            self._stopping = True
+            self.executor.stop()
+
+    def _look(self) -> None:
+        """End the trials that somebody wants skipped, and all of it if that is asked for."""
         self._looked = time.monotonic()
-        with requests(self.journal.path, self._tell_deaf) as trials:
-            for trial in dict.fromkeys(trials):
+        with requests(self.journal.path, self._tell_deaf) as asked:
+            if asked.stop and not self._stopping:
+                self.audience.tell("Asked to stop: finishing the epochs in flight.")
+                self._stop()
+            for trial in dict.fromkeys(asked.trials):
                 if not may_skip(self.state, trial):
                     continue  # it has ended meanwhile
                 if self._running.pop(trial, None):

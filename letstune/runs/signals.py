@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from letstune.rounds.failures import PREEMPTIONS
+from letstune.rounds.blame import PREEMPTIONS
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""`letstune skip`: end a trial of a run, whoever works on it.
+"""`letstune skip` and `letstune stop`: end a trial of a run, or its session, whoever works on it.
 
 Only the owner of a run writes its journal, so a request to a live run goes through a file beside
 the journal. That file is locked while it is written or taken, and is removed after what it asks for
@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
+from typing import Final, NamedTuple
 
 from letstune.errors import (
     JournalError,
@@ -23,6 +24,16 @@ from letstune.journal.lock import JournalLock, waiting_lock
 from letstune.journal.paths import journal_path
 from letstune.rounds.events import TrialStopped
 from letstune.rounds.state import State
+
+STOP: Final = "stop"
+"""What is asked for in the place of a trial, to stop all of it."""
+
+
+class Requests(NamedTuple):
+    """What others want: the end of trials, in that order, or of the session."""
+
+    trials: list[int]
+    stop: bool
 
 
 def skip_trial(path: Path, trial: int) -> bool:
@@ -56,6 +67,27 @@ def skip_trial(path: Path, trial: int) -> bool:
         return False
 
 
+def stop_run(path: Path) -> bool:
+    """Ask whoever works on a run to stop, as a signal does; tell whether anybody does.
+
+    It is obeyed within about a second, and then the epochs in flight are still recorded.
+
+    Args:
+        path: the journal.
+
+    Raises:
+        JournalError: there is none, or the request cannot be written.
+    """
+    path = journal_path(path)
+    Journal(path).close()  # for its errors, before a lock file is made
+    try:
+        with JournalLock(path, now()):
+            return False
+    except JournalLockedError:
+        _ask(path, STOP)
+        return True
+
+
 def stop_of(state: State, trial: int) -> TrialStopped:
     """Return the event that ends a trial after its last recorded epoch."""
     return TrialStopped(trial, state.trials[trial].epochs - 1)
@@ -84,14 +116,14 @@ def _check(state: State, trial: int, path: Path) -> None:
         )
 
 
-def _ask(path: Path, trial: int) -> None:
+def _ask(path: Path, what: int | str) -> None:
     """Leave a request beside a journal."""
     beside = _beside(path)
     try:
         while True:
             with beside.open("ab") as file, waiting_lock(file.fileno()):
                 if beside.exists() and os.path.samestat(os.fstat(file.fileno()), beside.stat()):
-                    file.write(b"%d\n" % trial)
+                    file.write(f"{what}\n".encode())
                     file.flush()
                     os.fsync(file.fileno())
                     return
@@ -103,9 +135,18 @@ def _ask(path: Path, trial: int) -> None:
         ) from error
 
 
+def forget_stop(path: Path) -> None:
+    """Take back what was asked of a session that is over. The caller has just got the lock."""
+    with suppress(OSError), _beside(path).open("r+b") as file, waiting_lock(file.fileno()):
+        lines = [line for line in file.read().split() if line != STOP.encode()]
+        file.seek(0)
+        file.truncate()
+        file.writelines(line + b"\n" for line in lines)
+
+
 @contextmanager
-def requests(path: Path, tell: Callable[[str], None]) -> Iterator[list[int]]:
-    """Yield the trials that others want skipped, and forget them after the block.
+def requests(path: Path, tell: Callable[[str], None]) -> Iterator[Requests]:
+    """Yield what others want, and forget it after the block.
 
     If the file cannot be read, ``tell`` gets a line that says so, and there are no requests.
     """
@@ -119,10 +160,12 @@ def requests(path: Path, tell: Callable[[str], None]) -> Iterator[list[int]]:
             pass
         except OSError as error:  # somebody else's, a folder, or on a disk without locks
             tell(
-                f"{_beside(path)} cannot be read: {error.strerror}. The run goes on, but does not "
-                "hear requests of `letstune skip`; remove that file."
+                f"{_beside(path)} cannot be read: {error.strerror}. So requests of `letstune skip` "
+                "and `letstune stop` are not heard; remove it. The run goes on."
             )
-        yield [int(line) for line in (text or b"").split() if line.isdigit()]
+        lines = (text or b"").decode(errors="replace").split()
+        trials = [int(line) for line in lines if line.isascii() and line.isdecimal()]
+        yield Requests(trials, STOP in lines)
         if text is not None:
             # If it cannot be removed, its requests are old news when they are read again.
             with suppress(OSError):

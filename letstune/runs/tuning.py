@@ -31,6 +31,7 @@ from letstune.runs.deadline import Deadline, seconds_left
 from letstune.runs.how import crowded
 from letstune.runs.loop import Runner
 from letstune.runs.request import RECORDED, Request, to_resume
+from letstune.runs.skip import forget_stop
 from letstune.samplers.sampler import Sampler
 from letstune.space.params import RecordedParams, Space
 from letstune.telling.lines import counted, say
@@ -102,16 +103,17 @@ def tune(
         store: where checkpoints are kept: a directory; a URI such as ``"s3://bucket/runs"``; either
             of them with options, such as ``(uri, {"cache_size": 10**9})``; or a `Store`. By
             default, a directory next to the journal.
-        workers: how many processes train, or ``"auto"`` for one per usable core. To train elsewhere
-            with a plugin, give a URI such as ``"dask://scheduler:8786"``, a URI with options, or an
-            object such as a ``distributed.Client``. By default, this process trains. Workers decide
+        workers: how many processes train; 0 for this one, ``"auto"`` for one per usable core. To
+            train elsewhere with a plugin, give a URI such as ``"dask://scheduler:8786"``, a URI
+            with options, or an object such as a ``distributed.Client``. By default, this process
+            trains; 1 isolates trials from each other, and this process from them. Workers decide
             when things happen, never what, so a run may be resumed with others.
         gpus: one worker for each of these devices, as CUDA_VISIBLE_DEVICES names them, or
             ``"auto"`` for all. If ``workers`` is given, too, they take the devices in turns.
         epoch_timeout: how many seconds an epoch may take; a trial fails if one takes longer. 0 for
             no limit.
-        trial_timeout: how many seconds the epochs of a trial may take in all; the trial fails if
-            they take longer. 0 for no limit.
+        trial_timeout: how many seconds the epochs of a trial may take in all. If they take longer,
+            the trial is stopped, and keeps what it has; without an epoch, it fails. 0 for no limit.
         max_deaths: how many worker processes must die in the same epoch of a trial for it to fail.
             By default 3.
         lag: how far a sampler that learns stays behind the results, to keep workers busy; see
@@ -144,7 +146,8 @@ def tune(
         PickleError: the trainer cannot be pickled.
         PluginError: a plugin that is named cannot be loaded.
         JournalError: the journal cannot be read or written, or another process works on it.
-        Interrupted: SIGINT or SIGTERM came. Everything is recorded; a script ends with code 75.
+        Interrupted: a stop was asked for, by a signal or `letstune stop`. Everything is recorded;
+            a script ends with code 75.
 
     >>> import letstune
     >>> from letstune import Params, SimpleTrainer, rand
@@ -311,6 +314,7 @@ def _go(asked: Request) -> TuningResults[Any]:
     if asked.begins:
         _make_folder(path)
     with JournalLock(path, now()):
+        forget_stop(path)
         if first is not None and not path.exists():
             create(path, first.facts, first.pickles)
             for note in first.notes:

@@ -16,7 +16,10 @@ class Ready(NamedTuple):
 
 
 class Began(NamedTuple):
-    """The trainer was called for something that may take too long: training, or a model's load."""
+    """The trainer was called for something that may take too long: training, or a model's load.
+
+    ``epoch`` is -1 for `load_dataset`.
+    """
 
     epoch: int
 

@@ -14,7 +14,7 @@ from letstune.rounds.events import Task, TaskEnded
 from letstune.workers.executor import Delivery, Executor
 from letstune.workers.job import Job
 from letstune.workers.machine import thread_limits
-from letstune.workers.slot import GRACE, Slot
+from letstune.workers.slot import GRACE, SUSPENDED, Slot
 
 NOTICE: Final = 8.0
 """How long epochs in flight have when the whole job is ended, in seconds.
@@ -87,8 +87,12 @@ class ProcessExecutor(Executor):
             places = [(waitable, slot) for slot in self._slots for waitable in slot.waitables]
             soonest = min(until, *(slot.deadline for slot in self._slots))
             left = 0.0 if found else max(0.0, soonest - time.monotonic())
+            began = time.monotonic()
             heard = wait([waitable for waitable, _ in places], left)
             moment = time.monotonic()
+            if (late := moment - began - left) > SUSPENDED:
+                for slot in self._slots:
+                    slot.postpone(late)
             news = [slot for waitable, slot in places if waitable in heard]
             news += [slot for slot in self._slots if slot.deadline <= moment]
             for slot in dict.fromkeys(news):

@@ -17,7 +17,7 @@ from letstune.workers.commands import Answer, Came, Cancel, Command, Item, Start
 from letstune.workers.executor import Delivery
 from letstune.workers.machine import thread_limits
 from letstune.workers.messages import Raised
-from letstune.workers.slot import GRACE, Slot
+from letstune.workers.slot import GRACE, SUSPENDED, Slot
 
 
 class RemoteSlots:
@@ -109,10 +109,12 @@ class RemoteSlots:
         """
         places = [(waitable, slot) for slot in self._slots for waitable in slot.waitables]
         soonest = min(slot.deadline for slot in self._slots) - time.monotonic()
-        heard = wait(
-            [*others, *(waitable for waitable, _ in places)], max(0, min(seconds, soonest))
-        )
+        began, left = time.monotonic(), max(0, min(seconds, soonest))
+        heard = wait([*others, *(waitable for waitable, _ in places)], left)
         moment = time.monotonic()
+        if (late := moment - began - left) > SUSPENDED:
+            for slot in self._slots:
+                slot.postpone(late)
         news = [slot for waitable, slot in places if waitable in heard]
         news += [slot for slot in self._slots if slot.deadline <= moment]
         items: list[Item] = []

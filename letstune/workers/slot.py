@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import IO, Any, Final
 
 from letstune.errors import WorkerError
+from letstune.rounds.blame import preempted
 from letstune.rounds.decisions import describe_death, ended
 from letstune.rounds.events import (
     EpochFinished,
@@ -25,7 +26,7 @@ from letstune.rounds.events import (
     TrialStopped,
     WorkerDied,
 )
-from letstune.rounds.failures import preempted, signature
+from letstune.rounds.failures import signature
 from letstune.telling.lines import say
 from letstune.workers.executor import Delivery
 from letstune.workers.messages import Began, Happened, Message, Raised, Ready, unpack
@@ -39,6 +40,9 @@ KILLING: Final = 2
 
 DUMPING: Final = 1.0
 """How long a hung process has for dumping its stacks, in seconds."""
+
+SUSPENDED: Final = 1.0
+"""Who comes back so much too late from waiting was suspended meanwhile, in seconds."""
 
 ENOUGH: Final = 2
 """So often is a failure confirmed in a fresh process before all that are like it are believed."""
@@ -55,7 +59,8 @@ class Slot:
         token: names its workers; no other slot, of any run, has the same.
         environment: variables of its workers' own.
         epoch_timeout: how long one call of the trainer may take, in seconds.
-        trial_timeout: how long the epochs of a trial may take in all, in seconds.
+        trial_timeout: how long the epochs of a trial may take in all, in seconds: then it is
+            stopped, and keeps what it has.
         confirmed: how often failures were confirmed, by their `signature`; slots may share it.
 
     Attributes:
@@ -99,8 +104,10 @@ class Slot:
         self._listening = False  # whether the worker waits for a word
         self._in_flight = False  # whether there is an epoch that a death would cost
         self._more = True  # whether another one is to come
+        self._paused = 0.0
         self._deadline = math.inf
         self._overdue = ""  # why the task's time is up, if it is
+        self._loaded = True  # whether the dataset was loaded then
         self._stage = 0
         self._leaving = False  # whether the process is to end before anything else is trained
         self._again: Task | None = None  # what to train then
@@ -192,6 +199,8 @@ class Slot:
         match message:
             case Ready():
                 self._ready, self._stillborn = True, 0
+                if not self._overdue:
+                    self._deadline = math.inf
             case Raised():
                 raise message.exception()
             case Began():
@@ -223,7 +232,7 @@ class Slot:
         self._deadline = time.monotonic() + GRACE
         process.hang_up()
         if process.signals:
-            self._excuse(process, failure.message)
+            self._excuse(process.signals, failure.message)
             return False
         alike = signature(failure)
         if not self._fresh and self._confirmed[alike] < ENOUGH:
@@ -243,10 +252,10 @@ class Slot:
             checkpoint=self._saved[1] if self._saved else task.checkpoint,
         )
 
-    def _excuse(self, process: WorkerProcess, what: str) -> None:
+    def _excuse(self, signals: list[int], what: str) -> None:
         """Let an epoch be lost: its worker, or what that had started, was to end from outside."""
         self._in_flight = False
-        names = " and ".join(sorted({signal.Signals(which).name for which in process.signals}))
+        names = " and ".join(sorted({signal.Signals(which).name for which in signals}))
         trial = -1 if self.task is None else self.task.trial
         say(
             f"letstune: epoch {self._epoch} of trial {trial} ended after {names} came from "
@@ -304,11 +313,16 @@ class Slot:
         lefts = []
         if epoch_timeout is not None:
             lefts.append((epoch_timeout, f"epoch_timeout, {epoch_timeout:g} s"))
-        if trial_timeout is not None:
-            left = max(0.0, trial_timeout - self._seconds)
+        if trial_timeout is not None and self._ready:
+            left = max(0.0, trial_timeout + self._paused - self._seconds)
             lefts.append((left, f"trial_timeout, {trial_timeout:g} s"))
-        left, self._limit = min(lefts)
+        left, self._limit = min(lefts, default=(math.inf, ""))
         self._deadline = time.monotonic() + left
+
+    def postpone(self, seconds: float) -> None:
+        """Leave time out of account in which this process, and so all of them, was suspended."""
+        self._deadline += seconds
+        self._paused += seconds
 
     def _hurry(self, process: WorkerProcess) -> list[Delivery]:
         """End a process whose time is up: first its stacks, then TERM, then KILL.
@@ -318,6 +332,7 @@ class Slot:
         """
         if self._stage == 0:
             self._overdue = f"It took longer than {self._limit}."
+            self._loaded = self._ready
             process.dump_stacks()
             self._deadline = time.monotonic() + DUMPING
         elif self._stage == 1:
@@ -331,32 +346,49 @@ class Slot:
             self._give_up(process)
             if self._leaving:
                 return self._left(self.task)
-            return [self._time_out(self.task, process)]
+            return self._time_out(self.task, process.signals, process.stack())
         self._stage += 1
         return []
 
-    def _time_out(self, task: Task, process: WorkerProcess) -> Delivery:
-        if process.signals:
-            self._excuse(process, self._overdue)
-            return self._deliver([TaskEnded(task.trial)])
-        stack = process.stack()
+    def _time_out(self, task: Task, signals: list[int], stack: str) -> list[Delivery]:
+        """Tell of a task whose process is gone since its time was up."""
+        over = TaskEnded(task.trial)
+        if not self._loaded:
+            return self._load_again(task, stack)
+        if signals:
+            self._excuse(signals, self._overdue)
+            return [self._deliver([over])]
+        if "trial_timeout" in self._limit and self._epoch:
+            say(f"letstune: trial {task.trial} is stopped. {self._overdue}")
+            return [self._deliver([TrialStopped(task.trial, self._epoch - 1), over])]
         told = f"{self._overdue} Its stacks then:\n{stack or 'none: it did not react'}"
         failed = TrialFailed(task.trial, self._epoch, "timed out", self._overdue, told)
-        return self._deliver([failed, TaskEnded(task.trial)], WorkerError(told))
+        return [self._deliver([failed, over], WorkerError(told))]
+
+    def _load_again(self, task: Task, stack: str) -> list[Delivery]:
+        """Begin anew where the dataset took too long: that is no trial's fault."""
+        self._stillborn += 1
+        told = f"load_dataset took longer than {self._limit}"
+        if self._stillborn >= STILLBORN:
+            raise WorkerError(
+                f"{told}, in {STILLBORN} worker processes in a row. No trial is to blame, and "
+                "nothing is lost: resume when that is mended, or with a longer epoch_timeout.\n"
+                f"Its stacks then:\n{stack or 'none: it did not react'}"
+            )
+        say(f"letstune: {told}. Another worker tries.")
+        self.start(task)
+        return []
 
     # Death
 
     def _bury(self, process: WorkerProcess, end: Ended) -> list[Delivery]:
         """Tell how a worker ended; the next task gets a new one."""
-        task, ready = self.task, self._ready
-        if task is not None and self._overdue:
-            delivery = self._time_out(task, process)
-            self._retire(process)
-            return [delivery]
-        stack = process.stack()
+        stack, task, ready = process.stack(), self.task, self._ready
         self._retire(process)
         if task is None:
             return []  # nobody's loss
+        if self._overdue:
+            return self._time_out(task, process.signals, stack)
         if self._leaving:
             return self._left(task)
         over = TaskEnded(task.trial)
@@ -365,7 +397,7 @@ class Slot:
         at = datetime.now(UTC).isoformat()
         died = WorkerDied(task.trial, self._epoch, task.attempt, *end, stack, at)
         if process.signals and not preempted(died):
-            self._excuse(process, f"the worker died, {ended(end.code)}.")
+            self._excuse(process.signals, f"the worker died, {ended(end.code)}.")
             return [self._deliver([over])]
         if ready or preempted(died):
             return [self._deliver([died, over])]

@@ -80,6 +80,8 @@ def main(data: int, log: int, job: int, token: str, told: bool) -> None:
         try:
             worker = Job.read(job).worker(token, Telling if told else Worker)
             os.close(job)
+            if told:
+                owner.tell(Began(-1))
             worker.prepare()
             owner.tell(Ready())
             while True:
