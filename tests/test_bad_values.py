@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from facts import facts, metrics_of
-from tiny import Climb, Hill, Point, tune
+from journal_facts import facts, metrics_of
+from small_trainers import Climb, Hill, Point, tune
 
 import letstune
 from letstune.cli.main import main

@@ -220,12 +220,15 @@ def stop(journal: Path) -> None:
 @commands.command()
 @JOURNAL
 @TRIALS
-@click.option("--alike", type=click.IntRange(0), metavar="TRIAL", help="Only failures as this one.")
+@click.option(
+    "--alike", type=click.IntRange(0), metavar="TRIAL", help="Only trials that failed as it did."
+)
 def retry(journal: Path, trials: tuple[int, ...], alike: int | None) -> None:
     """Open failed trials again: all of them, or those named. Resume the run to train them.
 
     A trial goes on from its last recorded epoch, and advances if it would have, had it not failed.
-    Whoever advanced in its place keeps what it has.
+    A trial that advanced in its place keeps its epochs. If the trainer was mended, run its script,
+    or resume with --trainer: the journal holds the code as it was.
 
     \b
     Examples:
@@ -241,7 +244,11 @@ def retry(journal: Path, trials: tuple[int, ...], alike: int | None) -> None:
     if not opened:
         click.echo(f"No trial of {journal} has failed, so there is nothing to retry.")
         return
-    click.echo(f"{counted(len(opened), 'trial')} opened again. Train with:  {to_resume(journal)}")
+    click.echo(
+        f"{counted(len(opened), 'failed trial')} opened again. Train with the recorded code:"
+    )
+    click.echo(f"  {to_resume(journal)}")
+    click.echo("If the trainer was mended, run its script, or add --trainer FILE:CLASS.")
 
 
 def _print_summary(tuning: TuningResults[Any]) -> None:

@@ -115,7 +115,7 @@ def read_epochs(rows: Iterable[Sequence[Any]], metric: str) -> Iterator[EpochFin
         if recorded is not None and math.isnan(value):
             raise ValueError(f"epoch {epoch} of trial {trial} has a value, but no {metric!r}")
         datetime.fromisoformat(started)
-        yield EpochFinished(trial, epoch, values[metric], values, started, seconds, stored)
+        yield EpochFinished(trial, epoch, value, values, started, seconds, stored)
 
 
 _quoted = cache(json.dumps)

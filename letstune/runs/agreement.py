@@ -340,7 +340,7 @@ def _retried(asked: Request, opened: Journal, new: Sequence[Pickle]) -> _Part:
     mended = any(pickle.name == "trainer" for pickle in new)
     if not asked.retry_failed and not mended:
         return _Part([])
-    why = "" if asked.retry_failed else ", since the trainer has changed (--no-retry leaves them)"
+    why = "" if asked.retry_failed else ", since the trainer or its script has changed"
     trials = counted(len(failed), "failed trial")
     return _Part(failed, notes=[f"letstune: {trials} of {opened.path} will be tried again{why}."])
 

@@ -60,5 +60,5 @@ def _check(path: Path, count: int, failures: Collection[int], wanted: Sequence[i
         if trial not in failures:
             raise TrialEndedError(
                 f"Trial {trial} of {path} has not failed, so there is nothing to retry. "
-                f"`letstune status {path}` tells which have."
+                f"`letstune trials {path}` tells which have."
             )

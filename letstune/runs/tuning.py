@@ -356,7 +356,7 @@ def _train(opened: Journal, state: State, run: Run) -> TuningResults[Any]:
         raise
     finally:
         shown.close()
-    _tell_failures(opened.path, runner.state, briefly=run.asked.progress is False)
+    _tell_failures(opened.path, runner.state, run.asked)
     for verdict in verdicts(runner.state):
         say(f"letstune: {verdict}")
     return _results(opened.path, runner.state, run.space, run.store)
@@ -375,21 +375,26 @@ def _make_executor(run: Run, plan: Plan, path: Path, token: str) -> Executor:
     return executor
 
 
-def _tell_failures(path: Path, state: State, *, briefly: bool) -> None:
-    """Tell how many trials failed, and where to read more; if ``briefly``, only when all failed."""
+def _tell_failures(path: Path, state: State, asked: Request) -> None:
+    """Tell how many trials failed, where to read more, and how they are tried again."""
     failed = [number for number, trial in enumerate(state.trials) if trial.status == "failed"]
-    hopeless = len(failed) == len(state.trials)
-    if not failed or (briefly and not hopeless):
+    if not failed or (asked.progress is False and len(failed) < len(state.trials)):
         return
-    trials = counted(len(failed), "trial")
-    if hopeless:
-        trials = "the only trial" if len(failed) == 1 else f"all {trials}"
-    line = (
-        f"letstune: {trials} failed; "
-        f"`letstune show {shlex.quote(str(path))} {failed[0]}` tells how."
+    journal, count = shlex.quote(str(path)), len(state.trials)
+    trials = f"{len(failed)} of {counted(count, 'trial')}"
+    if len(failed) == count:
+        trials = "the only trial" if count == 1 else f"all {count} trials"
+    cure = (
+        "run it again"
+        if asked.begins
+        else "run its script, or resume with --trainer FILE:CLASS, since the journal holds the "
+        "code as it was"
     )
-    advice = " Mend the trainer, and run this again: they are tried again when it has changed."
-    say(line + advice if hopeless else line)
+    say(
+        f"letstune: {trials} failed; `letstune show {journal} {failed[0]}` tells how. They are "
+        f"tried again once the trainer is mended: {cure}. `letstune retry {journal}` does so with "
+        "the code as it is."
+    )
 
 
 def _results(path: Path, state: State, space: Space, store: Store | None) -> TuningResults[Any]:
