@@ -209,9 +209,8 @@ def test_only_alike_failures_are_retried(path: Path) -> None:
     assert first[0] == "OSError"
     done = CliRunner().invoke(main, ["retry", str(path), "--alike", "3"])
     assert done.exit_code == 0
-    assert done.output.startswith(
-        "3 failed trials opened again. To train with the recorded code:  letstune resume "
-    )
+    assert done.output.startswith("3 failed trials opened again.")
+    assert f"letstune resume {path}" in done.output
     assert letstune.load(path).errors == []
 
 
