@@ -190,10 +190,12 @@ def test_signals_that_come_while_a_worker_starts_do_not_end_it(path: Path) -> No
     def hail(self: Slot) -> Any:
         started = spawn(self)
         spawned.append(started)
-        wait_for(lambda: started.ended() or started.pid)
-        for pid in (started.pid, started._supervisor.pid):
-            for which in PREEMPTIONS:
-                os.kill(pid, which)
+        for _ in range(30):
+            started.ended()  # which hears of its number
+            for pid in filter(None, (started.pid, started._supervisor.pid)):
+                for which in PREEMPTIONS:
+                    os.kill(pid, which)
+            time.sleep(0.005)
         return started
 
     with pytest.MonkeyPatch.context() as patched:
