@@ -65,6 +65,7 @@ def test_what_fails_after_that_is_no_failure(workers: int | None, path: Path) ->
 
 
 def test_what_was_asked_of_a_session_that_is_over_does_not_stop_the_next(path: Path) -> None:
+    tune(Climb(), 2, path, rounds=[2])
     path.with_name("run.db.skip").write_text("stop\n0\n")
-    assert tune(Climb(), 2, path, rounds=[2]).finished
+    assert letstune.resume(path, n_trials=3, progress=False).finished
     assert query(path, "SELECT * FROM stops") == []
