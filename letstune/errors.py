@@ -57,10 +57,6 @@ class CheckpointNotKeptError(CheckpointError, FileNotFoundError):
     """A checkpoint was let go, as the plan says, or was never made."""
 
 
-class AlikeFailuresError(LetstuneError, RuntimeError):
-    """Trial after trial failed alike, so the run was stopped; all is recorded."""
-
-
 class TrialNotFoundError(LetstuneError, LookupError):
     """The run has no such trial."""
 

@@ -255,5 +255,5 @@ def _print_summary(tuning: TuningResults[Any]) -> None:
     from letstune.results.verdicts import in_vain
 
     print_rich(tuning) if sys.stdout.isatty() else click.echo(repr(tuning))
-    if in_vain(tuning._run.state):
+    if tuning.stopped or in_vain(tuning._run.state):
         sys.exit(1)  # there is no winner, so a shell script must not go on to its next line

@@ -229,7 +229,13 @@ class TuningResults(Sequence[Trial[P]]):
     """The trials of a run, best first; failed ones are last.
 
     Trials with equal metric values are in the order of their ids. ``results[0]`` is the winner.
+
+    Attributes:
+        stopped: why `tune` or `resume` has stopped the run too early, since trial after trial
+            failed alike; empty if it has not.
     """
+
+    stopped: str = ""
 
     def __init__(self, run: _Run) -> None:
         self._run = run

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
-from letstune.errors import AlikeFailuresError, Interrupted, JournalError, TrainerError, WorkerError
+from letstune.errors import Interrupted, JournalError, TrainerError, WorkerError
 from letstune.journal.journal import Journal
 from letstune.rounds.blame import blameless, preempted
 from letstune.rounds.decisions import (
@@ -60,7 +60,7 @@ class Runner:
 
     ``token`` names this process in attempts, so that no checkpoint's name is ever used again.
     ``endless`` adds trials as long as there is time. ``out_of_time`` tells that there was not
-    enough for all that was left to do.
+    enough for all that was left to do, and ``stopped`` why it has ended too early, if it has.
     """
 
     state: State
@@ -76,6 +76,7 @@ class Runner:
     deadline: Deadline = field(default_factory=Deadline)
     endless: bool = False
     out_of_time: bool = False
+    stopped: str = ""
     _running: dict[int, Task] = field(default_factory=dict)
     _due: list[CheckpointDeleted] = field(default_factory=list)
     _seen: dict[int, Observation] = field(default_factory=dict)
@@ -106,7 +107,8 @@ class Runner:
             try:
                 self.audience.started(self.journal.path, self.state.plan)
                 self._train(interrupted)
-                if not self.state.finished and not (self.endless and self.out_of_time):
+                planned = self.state.finished or (self.endless and self.out_of_time)
+                if not planned and not self.stopped:
                     raise Interrupted(str(self.journal.path))
             except BaseException as error:
                 stopped = isinstance(error, Interrupted | KeyboardInterrupt)
@@ -118,8 +120,9 @@ class Runner:
                 self.audience.finished(how)
                 raise
             else:
-                self.journal.end_session("finished")
-                self.audience.finished("finished")
+                how = "error" if self.stopped else "finished"
+                self.journal.end_session(how)
+                self.audience.finished(how)
             finally:
                 self.executor.close()
 
@@ -137,7 +140,8 @@ class Runner:
             errors = self._take(deliveries)
             if errors and self.passthrough_errors:
                 raise errors[0]
-            self._refuse_alike()
+            if self._fails_alike():
+                return
             self._call_off()
             self.executor.recorded()
             if time.monotonic() >= self._looked + LOOK:
@@ -197,26 +201,23 @@ class Runner:
                 self.out_of_time = True
         self._between.clear()
 
-    def _refuse_alike(self) -> None:
-        """Stop when trials fail alike, one after another.
-
-        Raises:
-            AlikeFailuresError: so many have in this session.
-        """
+    def _fails_alike(self) -> bool:
+        """Tell whether the session is to end, since trial after trial has failed alike."""
         if self.streaks.end is None or self.state.finished:
-            return
+            return False
         k, failures = self.streaks.end
         trials = ", ".join(str(failure.trial) for failure in failures[:10])
-        _, _, where = signature(failures[-1])
-        path = self.journal.path
-        raise AlikeFailuresError(
-            f"{path}: {len(failures)} trials in a row failed alike in round {k + 1} (trials "
-            f"{trials}): {failures[-1].message}\n{where and f'It was raised in {where}. '}"
-            f"All is recorded; `letstune show {shlex.quote(str(path))} {failures[-1].trial}` has "
-            "the traceback. Mend the cause and run this again: what failed is tried again when "
-            "the trainer has changed, or by `letstune retry`. To go on regardless: max_failures=0, "
-            "--max-failures 0."
+        *_, where = signature(failures[-1])
+        path = shlex.quote(str(self.journal.path))
+        self.stopped = (
+            f"{len(failures)} trials in a row failed alike in round {k + 1} (trials {trials}): "
+            f"{failures[-1].message}\n{where and f'It was raised in {where}. '}"
+            f"The run was stopped, and all is recorded; `letstune show {path} "
+            f"{failures[-1].trial}` has the traceback. Mend the cause and run this again: what "
+            "failed is tried again when the trainer has changed, or by `letstune retry`. To go on "
+            "regardless: max_failures=0, --max-failures 0."
         )
+        return True
 
     def _propose(self, proposal: Proposal) -> None:
         """Have a cohort proposed, all of it or nothing."""

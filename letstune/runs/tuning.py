@@ -130,8 +130,9 @@ def tune(
             store's plugin is installed now.
         retry_failed: open the trials again that have failed, from their last recorded epochs. By
             default, that is done if the trainer has changed since, and told.
-        max_failures: stop when so many trials in a row have failed alike in a round; 0 for never.
-            By default 3 as long as no trial has got through that round, and 10 then.
+        max_failures: stop when so many trials in a row have failed alike in a round, say so, and
+            return what there is; 0 for never. By default 3 as long as no trial has got through
+            that round, and 10 then.
         until: when to end: a `datetime`, or a text such as ``"07:00"``, ``"2026-11-28T07:00"``, or
             ``"slurm"`` for the end of the job. No epoch is begun that is not expected to end in
             time, judged by those before it; what is left is for `resume`.
@@ -139,7 +140,6 @@ def tune(
 
     Raises:
         PlanError: an argument is not what it must be.
-        AlikeFailuresError: so many trials failed alike; see ``max_failures``.
         PlanChangedError: the journal was started with another plan. Nothing was changed.
         TrainerError: the trainer cannot be driven, or returned what is not metric values in the
             very first epoch of the run.
@@ -356,10 +356,15 @@ def _train(opened: Journal, state: State, run: Run) -> TuningResults[Any]:
         raise
     finally:
         shown.close()
-    _tell_failures(opened.path, runner.state, run.asked)
+    if runner.stopped:
+        say(f"letstune: {runner.stopped}")
+    else:
+        _tell_failures(opened.path, runner.state, run.asked)
     for verdict in verdicts(runner.state):
         say(f"letstune: {verdict}")
-    return _results(opened.path, runner.state, run.space, run.store)
+    results = _results(opened.path, runner.state, run.space, run.store)
+    results.stopped = runner.stopped
+    return results
 
 
 def _make_executor(run: Run, plan: Plan, path: Path, token: str) -> Executor:
