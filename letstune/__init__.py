@@ -50,7 +50,8 @@ __all__ = [
 # an experiment, and the command line's help, need none of it.
 if TYPE_CHECKING:
     from letstune.plugins.hookspecs import hookimpl
-    from letstune.results.results import Epoch, Trial, TrialError, TuningResults
+    from letstune.results.results import TuningResults
+    from letstune.results.trials import Epoch, Trial, TrialError
     from letstune.runs.rehearsal import rehearse
     from letstune.runs.tuning import load, resume, tune
     from letstune.telling.observers import Observer
@@ -61,9 +62,8 @@ else:
         "hookimpl": "letstune.plugins.hookspecs",
         "Observer": "letstune.telling.observers",
         "rehearse": "letstune.runs.rehearsal",
-        **dict.fromkeys(
-            ["Epoch", "Trial", "TrialError", "TuningResults"], "letstune.results.results"
-        ),
+        **dict.fromkeys(["Epoch", "Trial", "TrialError"], "letstune.results.trials"),
+        "TuningResults": "letstune.results.results",
         **dict.fromkeys(["load", "resume", "tune"], "letstune.runs.tuning"),
     }
     __getattr__ = later(globals(), _ROOMS)

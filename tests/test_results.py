@@ -12,6 +12,7 @@ from pathlib import Path
 from sqlite3 import connect
 from typing import Any
 
+import numpy as np
 import pytest
 from processes import environment
 from rich.console import Console
@@ -390,3 +391,15 @@ def test_an_unfinished_run_can_be_shown(show: Any, path: Path) -> None:
     assert "3 trials, 0 failed, unfinished" in show(tuning)
     with pytest.raises(TrialNotFoundError, match="no trial has a result yet"):
         _ = tuning.best
+
+
+class OfItsSeed(Hill):
+    def train(self, params: Point) -> Any:
+        return None, {"height": float(np.random.default_rng(self.seed).normal())}
+
+
+def test_the_seed_of_a_trial_trains_it_again(path: Path) -> None:
+    best = tune(OfItsSeed(), 4, path).best
+    trainer = OfItsSeed()
+    trainer.seed = best.seed
+    assert trainer.train(best.params)[1]["height"] == best.metric_value

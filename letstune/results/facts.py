@@ -12,7 +12,8 @@ from typing import Any
 from letstune.journal.journal import Journal
 from letstune.journal.lock import is_locked
 from letstune.journal.paths import journal_path
-from letstune.results.results import Trial, TuningResults
+from letstune.results.results import TuningResults
+from letstune.results.trials import Trial
 from letstune.results.verdicts import verdicts
 from letstune.rounds.metric import as_returned, less_is_better, metric_name
 
@@ -74,6 +75,7 @@ def facts_of_trial(results: TuningResults[Any], trial_id: int) -> dict[str, Any]
         "status": trial.status,
         "round": trial.round,
         "duration": trial.duration,
+        "seed": trial.seed,
         "params": trial.params.to_dict(),
         "metric_values": dict(trial.metric_values),
         "best_epoch": trial.best_epoch.epoch if trial.best_epoch else None,

@@ -20,7 +20,8 @@ from letstune.errors import Interrupted, JournalError
 from letstune.journal.journal import Journal, create, now
 from letstune.journal.lock import JournalLock
 from letstune.journal.paths import journal_path
-from letstune.results.results import TuningResults, _Run
+from letstune.results.results import TuningResults
+from letstune.results.trials import Source
 from letstune.results.verdicts import verdicts
 from letstune.rounds.failures import Streaks
 from letstune.rounds.plan import Plan, Rounds
@@ -405,7 +406,7 @@ def _tell_failures(path: Path, state: State, asked: Request) -> None:
 def _results(path: Path, state: State, space: Space, store: Store | None) -> TuningResults[Any]:
     plan = state.plan
     get_store = partial(open_store, path, plan) if store is None else partial(_same, store)
-    run = _Run(path=path, plan=plan, state=state, store=get_store, decode=space.decode)
+    run = Source(path=path, plan=plan, state=state, store=get_store, decode=space.decode)
     return TuningResults(run)
 
 
