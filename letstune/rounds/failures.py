@@ -14,7 +14,7 @@ _INSTALLED: Final = re.compile(r"[/\\](site-packages|dist-packages|lib[/\\]pytho
 
 
 def signature(failure: TrialFailed) -> tuple[str, str, str]:
-    """Return what failures of the same cause have in common.
+    r"""Return what failures of the same cause have in common.
 
     That is the type of the exception, its message with all numbers masked, and the innermost line
     of the user's code in its traceback.
