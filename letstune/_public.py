@@ -6,7 +6,9 @@ are part of the journal's format, and those of the rooms in which they are defin
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, TypeVar
 
@@ -21,10 +23,24 @@ def public(path: str) -> Callable[[T], T]:
     """
 
     def name(thing: T) -> T:
+        if isinstance(thing, type):
+            _resolve(vars(thing).get("__annotations__", {}), vars(sys.modules[thing.__module__]))
         thing.__module__ = path
         return thing
 
     return name
+
+
+def _resolve(annotations: dict[str, Any], names: dict[str, Any]) -> None:
+    """Evaluate annotations that are text where their names are still known.
+
+    `typing.get_type_hints`, of a class that a user derives as well, would look for these names in
+    the public module.
+    """
+    for field, annotation in annotations.items():
+        if isinstance(annotation, str):
+            with suppress(NameError):  # of what is imported for type checkers only
+                annotations[field] = eval(annotation, names)
 
 
 def later(names: dict[str, Any], rooms: Mapping[str, str]) -> Callable[[str], Any]:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from failing_trainer import Hopeless, Unlucky
 from journal_facts import facts
-from small_trainers import Climb, Hill, Point, tune
+from small_trainers import Hill, Point, tune
 
 import letstune
 from letstune import EpochTrainer
@@ -81,7 +81,7 @@ def test_passed_through_an_error_is_raised_after_it_is_recorded(where: str, path
     ]
     other = path.with_name("other.db")
     tune(Faulty(where), 8, other, rounds=[1, 1])
-    letstune.resume(path, progress=False)
+    letstune.resume(path, progress=False, max_failures=0)
     assert facts(path) == facts(other)
 
 
@@ -122,7 +122,7 @@ def test_an_error_of_load_dataset_ends_the_run_and_can_be_mended(path: Path) -> 
 
 
 def test_a_metric_that_is_missing_leaves_no_failure(path: Path) -> None:
-    class Missing(Climb):
+    class Missing(Hill):
         metric = "depth"
 
     with pytest.raises(TrainerError, match=r"no 'depth', which is the trainer's metric.*height"):
@@ -139,8 +139,8 @@ def test_where_to_read_of_failures_is_told(path: Path, capfd: pytest.CaptureFixt
     results = tune(Unlucky(), 6, path, progress=None)
     first, *others = [error.trial_id for error in results.errors]
     assert 0 < len(others) < 5
-    assert f"letstune: {len(others) + 1} trials failed; `letstune show {path} {first}` tells" in (
-        capfd.readouterr().err
-    )
+    told = capfd.readouterr().err
+    assert f"letstune: {len(others) + 1} of 6 trials failed; `letstune show {path} {first}`" in told
+    assert f"`letstune retry {path}`" in told
     letstune.resume(path, progress=False)
     assert capfd.readouterr().err == ""

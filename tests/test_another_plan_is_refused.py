@@ -226,4 +226,4 @@ def test_another_trainer_is_noted(path: Path, capfd: pytest.CaptureFixture[str])
     tune(Plus(100), 4, path)
     told = capfd.readouterr().err
     assert "the trainer, or the script that it is in, has changed" in told
-    assert f"since {path} has recorded 3 epochs" in told
+    assert f"since {path} recorded 3 epochs" in told

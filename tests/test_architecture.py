@@ -101,6 +101,12 @@ def test_only_the_command_line_knows_the_kit_that_proves_plugins() -> None:
     assert knowing == {"testing", "cli"}
 
 
+@pytest.mark.parametrize("name", ["training", "workers"])
+def test_who_trains_knows_no_journal(name: str) -> None:
+    knowing = {room for room in ROOMS if wing(room) == name}
+    assert not [r for r in knowing if "journal" in map(wing, rooms_imported(r))]
+
+
 def test_there_are_no_utils() -> None:
     names = {name.rpartition(".")[2] for name in ROOMS}
     assert not {"utils", "util", "helpers", "common", "misc", "base"} & names

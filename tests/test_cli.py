@@ -237,9 +237,14 @@ class Nan(Hill):
         return None, {"height": math.nan, "inf": -math.inf}
 
 
+class Mostly(Hill):
+    def train(self, params: Any) -> Any:
+        return None, {"height": 1.0, "nan": math.nan, "inf": -math.inf}
+
+
 @pytest.mark.parametrize("name", [*READING, "export"])
 def test_numbers_that_json_has_not_are_text(name: str, path: Path) -> None:
-    tune(Nan(), 4, path)
+    tune(Nan() if name != "best" else Mostly(), 4, path)
     arguments = reading(name, path) + (["--format", "json"] if name == "export" else ["--json"])
     text = run(*arguments).stdout
     assert "NaN" not in text
@@ -474,7 +479,8 @@ def test_resume_takes_another_dataset(path: Path, monkeypatch: pytest.MonkeyPatc
 def test_the_first_error_ends_it_if_asked_for(path: Path) -> None:
     arguments = ["tune", "failing_trainer:Hopeless", "-n", 3, "--journal", path]
     done = CliRunner().invoke(main, [*map(str, arguments), "--passthrough-errors"])
-    assert isinstance(done.exception, ValueError)
+    assert done.exit_code == 1
+    assert "ValueError" in done.output
     assert len(letstune.load(path).errors) == 1
 
 

@@ -195,4 +195,4 @@ def test_observers_that_were_recorded_without_their_plugin_are_still_told(
         ((last,),) = db.execute("SELECT max(seq) FROM sessions")
         db.execute("INSERT INTO plan VALUES (?, 'observers', ?)", (last + 1, '[["nobody", {}]]'))
     letstune.resume(path, n_trials=3, progress=False)
-    assert "goes on without an observer: There is no observer 'nobody'" in capsys.readouterr().err
+    assert "goes on without an observer. There is no observer 'nobody'" in capsys.readouterr().err

@@ -131,8 +131,8 @@ def test_create_model_without_model_cls_says_what_to_do():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "is no JSON"),
-        ("[]", "is no dict"),
+        ("{", "is not JSON"),
+        ("[]", "is not a dict"),
         ('{"depth":1}', "missing: color"),
         ('{"depth":1,"color":"RED","x":1}', "unknown: x"),
         ('{"depth":1,"color":"BLUE"}', r"Tree\.color is 'BLUE'"),

@@ -89,7 +89,7 @@ def test_what_is_half_removed_is_a_problem_of_nobody_else(site: Path, path: Path
     tune(Hill(), 2, path)
     (middle,) = [p for plugged in plugins.installed() if (p := plugins.problem(plugged))]
     assert "letstune_middle" in middle
-    assert "installed or removed by half" in middle
+    assert "half installed, or half removed" in middle
 
 
 def test_what_is_excluded_is_listed_as_such(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -115,7 +115,7 @@ def test_imported_frameworks_are_seeded(
 
 
 def test_rng_outside_of_a_run_says_when_it_is_there() -> None:
-    with pytest.raises(TrainerError, match=r"Climb\.rng is there during a run only"):
+    with pytest.raises(TrainerError, match=r"Climb\.rng exists only during a run"):
         _ = Climb().rng
 
 

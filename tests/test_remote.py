@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from small_trainers import Climb, Point
 
-from letstune.errors import Interrupted, WorkerError
+from letstune.errors import Interrupted, PlanError, WorkerError
 from letstune.rounds.events import EpochFinished, Event, Task, TaskEnded, TrialFailed, WorkerDied
 from letstune.training.stores import DirectoryStore
 from letstune.workers import remote
@@ -215,29 +215,46 @@ def test_what_must_end_the_run_is_raised_after_what_came_with_it(
     executor = make("x", "y")
     executor.start(task(0))
     executor.start(task(1))
-    raised = Raised.of(ArithmeticError("no"))
+    raised = Raised.of(PlanError("no"))
     assert len(executor.heard_at("x", raised, came(0, epoch(0)))) == 1
     del executor.sent[:]
     executor.recorded()
     assert executor.sent == []  # it is about to end
-    with pytest.raises(ArithmeticError, match="no") as caught:
+    with pytest.raises(PlanError, match="no") as caught:
         executor.deliveries()
     assert caught.value.__notes__ == ["It was raised on machine x."]
 
 
-def test_an_error_that_cannot_be_brought_back_is_told_as_text(make: Callable[..., Fake]) -> None:
+def test_an_error_that_is_not_letstunes_is_told_as_text(make: Callable[..., Fake]) -> None:
     executor = make("x")
     with pytest.raises(WorkerError, match="A worker process raised:\nTraceback"):
-        executor.heard_at("x", Raised(b"no pickle", "Traceback ..."))
+        executor.heard_at("x", Raised(None, "Traceback ..."))
 
 
-def test_a_failure_comes_with_its_exception(make: Callable[..., Fake]) -> None:
+def test_a_failure_comes_without_objects_of_the_trainers(make: Callable[..., Fake]) -> None:
     executor = make("x")
     executor.start(task(0))
     failed = TrialFailed(0, 0, "raised", "no", "Traceback")
     sent = Came.of(Delivery(0, "a0", [failed, TaskEnded(0)], ArithmeticError("no")))
     (delivery,) = executor.heard_at("x", pickle.loads(pickle.dumps(sent)))
-    assert isinstance(delivery.error, ArithmeticError)
+    assert delivery.events[0] == failed
+    assert delivery.error is None
+
+
+def test_a_place_that_joins_again_has_lost_what_it_trained(make: Callable[..., Fake]) -> None:
+    executor = make("x")
+    executor.start(task(0))
+    executor.happens.append(lambda: executor.joined("x"))
+    (delivery,) = executor.deliveries()
+    assert delivery.events == [TaskEnded(0)]
+
+
+def test_what_a_place_that_has_left_says_ends_no_run(make: Callable[..., Fake]) -> None:
+    executor = make("x", "y")
+    executor.left("x")
+    executor.heard_at("x", Raised.of(PlanError("too late")))
+    executor.start(task(1))
+    executor.deliveries()
 
 
 def test_a_cluster_that_is_lost_is_an_interruption(make: Callable[..., Fake], capsys: Any) -> None:

@@ -15,7 +15,7 @@ from letstune.journal import schema
 from letstune.journal.journal import Journal
 from letstune.journal.rows import ROWS
 from letstune.journal.schema import TABLES, VERSION
-from letstune.journal.tables import Column
+from letstune.journal.tables import SEQ, Column, Table
 from letstune.rounds.events import Event
 
 
@@ -49,3 +49,22 @@ def test_a_column_of_a_later_schema_is_the_last_one_wherever_it_is(
         assert [row[1] for row in query(each, "PRAGMA table_info(epochs)")] == list(later.columns)
     assert {why for (why,) in query(path, later.select(["why"], VERSION + 1))} == {None}
     assert later.select(["trial", "why"], VERSION) == "SELECT trial, NULL FROM epochs"
+
+
+def test_a_table_that_is_made_anew_keeps_its_rows_and_later_columns() -> None:
+    columns = {
+        "seq": SEQ,
+        "a": Column("INTEGER NOT NULL", "First."),
+        "b": Column("INTEGER", "Second.", since=2),
+        "c": Column("INTEGER", "Third.", since=3),
+        "d": Column("INTEGER", "Fourth.", since=4),
+    }
+    table = Table("t", "For a test.", columns, remade=3)
+    with closing(sqlite3.connect(":memory:")) as db:
+        for version in (1, 2, 3, 4):
+            for statement in table.changes(version):
+                db.execute(statement)
+            if version == 2:
+                db.execute("INSERT INTO t VALUES (1, 2, 3)")
+        assert db.execute("SELECT * FROM t").fetchall() == [(1, 2, 3, None, None)]
+        assert [row[1] for row in db.execute("PRAGMA table_info(t)")] == list(columns)

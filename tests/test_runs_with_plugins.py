@@ -103,7 +103,7 @@ def test_another_major_version_is_to_be_accepted(site: Path, path: Path, tmp_pat
         lambda: letstune.resume(path, n_trials=4, progress=False),
     ):
         with pytest.raises(
-            PlanChangedError, match=r"letstune-middle 1.2, is of letstune-middle 2.0.*--accept"
+            PlanChangedError, match=r"letstune-middle 1.2, is from letstune-middle 2.0.*--accept"
         ):
             again()
     assert in_all(path.parent) == before
@@ -126,7 +126,7 @@ def test_an_object_of_another_major_version_is_to_be_accepted(site: Path, path: 
     install(site, "letstune-middle", MIDDLE, "sampler.middle", version="1.2")
     tune(Hill(), 2, path, sampler=imported(site, "letstune_middle").Middle(0.25))
     install(site, "letstune-middle", MIDDLE, "sampler.middle", version="2.0")
-    with pytest.raises(PlanChangedError, match=r"letstune-middle 1.2, is of letstune-middle 2.0"):
+    with pytest.raises(PlanChangedError, match=r"letstune-middle 1.2, is from letstune-middle 2.0"):
         letstune.resume(path, n_trials=4, progress=False)
     letstune.resume(path, n_trials=4, progress=False, accept_changes=True)
 
@@ -137,7 +137,7 @@ def test_the_version_is_asked_before_an_option_is_missed(site: Path, path: Path)
     renamed = MIDDLE.replace("shift", "offset")
     install(site, "letstune-middle", renamed, "sampler.middle", version="2.0")
     sys.modules.pop("letstune_middle")
-    with pytest.raises(PlanChangedError, match=r"letstune-middle 1.2, is of letstune-middle 2.0"):
+    with pytest.raises(PlanChangedError, match=r"letstune-middle 1.2, is from letstune-middle 2.0"):
         letstune.resume(path, n_trials=4, progress=False)
 
 
@@ -163,7 +163,7 @@ def test_an_executor_is_recorded_and_missed(site: Path, path: Path, tmp_path: Pa
     assert recorded(path, "executor") == {"name": "lone", "by": by}
     letstune.resume(path, n_trials=3, progress=False)
     install(site, "letstune-lone", LONE, "executor.lone", version="1.0")
-    with pytest.raises(PlanChangedError, match=r"executor 'lone': was of letstune-lone 0.3"):
+    with pytest.raises(PlanChangedError, match=r"executor 'lone': was from letstune-lone 0.3"):
         letstune.resume(path, n_trials=4, progress=False)
     shutil.rmtree(site)
     done = command("resume", path, "-n", 5, cwd=tmp_path)

@@ -50,7 +50,9 @@ def test_reading_a_run_with_a_store_of_ones_own_says_who_can_bring_it_back(
     memory: MemoryStore, path: Path
 ) -> None:
     tune(Hill(), 2, path, store=memory)
-    with pytest.raises(CheckpointError, match=r"a store of its own.*letstune\.resume"):
+    with pytest.raises(
+        CheckpointError, match=r"a store that is kept as a pickle.*letstune\.resume"
+    ):
         letstune.load(path)[0].checkpoint.load_pickle()
 
 

@@ -1,5 +1,6 @@
 """A trial may stop early; what it raises is its own failure."""
 
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from small_trainers import Climb, Hill, Point, tune
 
 import letstune
 from letstune import EpochTrainer, Rounds, StopTraining
-from letstune.errors import SpaceError, TrainerError
+from letstune.errors import SpaceError
 from letstune.training.checkpoints import Checkpoint
 
 
@@ -68,9 +69,13 @@ def test_what_a_trial_stops_with_is_saved(path: Path) -> None:
     assert tuning[0].checkpoint.load_pickle() == "model 0"
 
 
-def test_stopping_with_something_else_than_metric_values_is_told(path: Path) -> None:
-    with pytest.raises(TrainerError, match="returned no 'height'"):
-        tune(Stopping("train_epoch", {"depth": 7.0}), 1, path, rounds=[4])
+def test_stopping_without_the_metric_is_told(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tuning = tune(Stopping("train_epoch", {"depth": 7.0}), 1, path, rounds=[4], progress=None)
+    assert "returned no 'height'" in capsys.readouterr().err
+    assert tuning[0].status == "stopped"
+    assert math.isnan(tuning[0].epochs[-1].metric_value)
 
 
 class StoppingSimply(Hill):

@@ -97,13 +97,13 @@ def test_progress_goes_to_stderr_and_can_be_silenced(
 
 
 def test_a_plan_without_an_epoch_may_be_deleted(path: Path) -> None:
-    class Misspelt(Climb):
+    class Misspelt(Hill):
         metric = "hight"
 
     with pytest.raises(TrainerError, match="'hight'"):
         tune(Misspelt(), 3, path)
     with pytest.raises(PlanChangedError, match="No epoch is recorded in it yet: delete it"):
-        tune(Climb(), 3, path)
+        tune(Hill(), 3, path)
 
 
 def test_a_journal_without_a_name_is_found_from_anywhere(

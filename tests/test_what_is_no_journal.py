@@ -138,4 +138,4 @@ def test_a_damaged_row_is_told(table: str, column: str, bad: str | bytes, path: 
     done = CliRunner().invoke(main, ["check", str(path)])
     assert done.exit_code == 1
     assert isinstance(done.exception, SystemExit)
-    assert "damaged" in done.output or "no JSON of params" in done.output
+    assert "damaged" in done.output or "not JSON of params" in done.output

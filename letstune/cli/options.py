@@ -157,6 +157,26 @@ RETRY: Final = click.option(
     default=None,
     help="Try failed trials again, or never.  [default: if the trainer has changed]",
 )
+IN_TIME: Final = (
+    click.option(
+        "--until", metavar="TIME", help="End then: 07:00, 2026-11-28T07:00, or slurm (its job's)."
+    ),
+    click.option("--for", "for_", type=time_span, metavar="TIME", help="Train that long: 8h."),
+    click.option(
+        "--max-failures",
+        type=click.IntRange(0),
+        help="Stop after this many alike failures in a row; 0 for never.",
+    ),
+)
+
+
+def in_time(command: F) -> F:
+    """Add the options that tell when a session ends."""
+    for add in reversed(IN_TIME):
+        command = add(command)
+    return command
+
+
 JSON: Final = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 QUIET: Final = click.option("--quiet", is_flag=True, help="Show no progress.")
 ACCEPT: Final = click.option(

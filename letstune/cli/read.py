@@ -34,10 +34,13 @@ def status(journal: Path, as_json: bool) -> None:
     from letstune.results.facts import status_of
 
     facts = status_of(journal)
+    if facts["note"]:
+        click.echo(facts["note"], err=True)
     if as_json:
         print_json(facts)
     else:
         as_text = {name: json.dumps(facts[name]) for name in ("rounds", "last_session")}
+        as_text["verdicts"] = "\n".join(facts["verdicts"])
         print_table(_as_rows(facts | as_text))
 
 

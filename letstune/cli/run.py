@@ -22,6 +22,7 @@ from letstune.cli.options import (
     TRIAL,
     TRIALS,
     carried_out,
+    in_time,
     number_or_all,
     sizes,
 )
@@ -35,7 +36,7 @@ commands: Final = click.Group()
 
 @commands.command()
 @TRAINER
-@click.option("-n", "--n-trials", type=click.IntRange(1), required=True, help="Trials in all.")
+@click.option("-n", "--n-trials", type=click.IntRange(1), help="Trials in all.")
 @click.option(
     "--journal", type=click.Path(dir_okay=False, path_type=Path), help="The file of the run."
 )
@@ -66,13 +67,14 @@ commands: Final = click.Group()
     show_default=True,
     help="Keep checkpoints of this many of the best trials, or of all.",
 )
+@in_time
 @ACCEPT
 @RETRY
 @PASSTHROUGH
 @QUIET
 def tune(
     trainer: str,
-    n_trials: int,
+    n_trials: int | None,
     rounds: list[int] | None,
     keep: float | None,
     cohort: list[int] | None,
@@ -92,12 +94,15 @@ def tune(
       letstune tune digits.py:DigitsTrainer -n 64 --journal digits.db
       letstune tune mlp.py:MLPTrainer -n 64 --rounds 3,9,36 --keep 0.25 --seed 1
       letstune tune mlp.py:MLPTrainer -n 64 --sampler tpe --sampler-option multivariate=true
+      letstune tune mlp.py:MLPTrainer --until 07:00 --journal night.db
     """
     import letstune
     from letstune.training.pickling import load_object
 
     if store_option and store is None:
         raise click.UsageError("--store-option needs a --store.")
+    if n_trials is None and not (options["until"] or options["for_"]):
+        raise click.UsageError("Missing option '-n' / '--n-trials', or --until or --for.")
     options["workers"] = _who_trains(options["journal"], options["workers"], options["gpus"])
     tuning = letstune.tune(
         load_object(trainer),
@@ -145,6 +150,7 @@ def _rounds(lengths: Any, keep: float | None, cohort: list[int] | None) -> Any:
 )
 @click.option("--dataset", help="A dataset instead of the recorded one, as text.")
 @carried_out
+@in_time
 @ACCEPT
 @RETRY
 @PASSTHROUGH
@@ -214,12 +220,15 @@ def stop(journal: Path) -> None:
 @commands.command()
 @JOURNAL
 @TRIALS
-@click.option("--alike", type=click.IntRange(0), metavar="TRIAL", help="Only failures as this one.")
+@click.option(
+    "--alike", type=click.IntRange(0), metavar="TRIAL", help="Only trials that failed as it did."
+)
 def retry(journal: Path, trials: tuple[int, ...], alike: int | None) -> None:
     """Open failed trials again: all of them, or those named. Resume the run to train them.
 
     A trial goes on from its last recorded epoch, and advances if it would have, had it not failed.
-    Whoever advanced in its place keeps what it has.
+    A trial that advanced in its place keeps its epochs. If the trainer was mended, run its script,
+    or resume with --trainer: the journal holds the code as it was.
 
     \b
     Examples:
@@ -232,10 +241,19 @@ def retry(journal: Path, trials: tuple[int, ...], alike: int | None) -> None:
     from letstune.telling.lines import counted
 
     opened = retry_trials(journal, trials, alike=alike)
-    click.echo(f"{counted(len(opened), 'trial')} opened again. Train with:  {to_resume(journal)}")
+    if not opened:
+        click.echo(f"No trial of {journal} has failed, so there is nothing to retry.")
+        return
+    click.echo(
+        f"{counted(len(opened), 'failed trial')} opened again. Train with the recorded code:"
+    )
+    click.echo(f"  {to_resume(journal)}")
+    click.echo("If the trainer was mended, run its script, or add --trainer FILE:CLASS.")
 
 
 def _print_summary(tuning: TuningResults[Any]) -> None:
+    from letstune.results.verdicts import in_vain
+
     print_rich(tuning) if sys.stdout.isatty() else click.echo(repr(tuning))
-    if len(tuning) and all(trial.status == "failed" for trial in tuning):
+    if tuning.stopped or in_vain(tuning._run.state):
         sys.exit(1)  # there is no winner, so a shell script must not go on to its next line

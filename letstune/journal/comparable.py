@@ -1,4 +1,4 @@
-"""What two journals of the same run have in common, however it came about."""
+"""What two journals of the same run have in common, however the run went."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _QUERIES: Final = {
 def facts(path: Path) -> dict[str, list[str]]:
     """Return what a journal says, by table, as text that is the same only if every bit is.
 
-    Clocks, sessions, deaths of workers, the names of checkpoints, and where and with how many
-    workers the run was carried out are left out. So a run that was interrupted, or had other
-    workers, has the facts of one that was not.
+    It leaves out clocks, sessions, deaths of workers, the names of checkpoints, and where and with
+    how many workers the run was carried out. So a run that was interrupted, or had other workers,
+    has the same facts as one that was not.
     """
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
         return {

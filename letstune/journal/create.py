@@ -1,4 +1,4 @@
-"""A new journal, the whole of it or none."""
+"""A new journal: it is there completely, or not at all."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from letstune.journal.plan import Pickle, insert_plan
+from letstune.journal.plan import insert_plan
 from letstune.journal.schema import migrate
 from letstune.journal.sqlite import explained
+from letstune.rounds.pickles import Pickle
 
 
 def create(path: Path, facts: Mapping[str, Any], pickles: Iterable[Pickle]) -> None:
-    """Make a new journal, the whole of it or none: it is built beside and moved into place.
+    """Make a new journal, all of it or nothing: it is built beside and moved into place.
 
     The caller holds the journal's lock.
     """

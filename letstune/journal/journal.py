@@ -17,7 +17,8 @@ from typing import Any, Final, TypeVar
 
 from letstune.errors import JournalError
 from letstune.journal.create import create
-from letstune.journal.plan import Pickle, insert_plan
+from letstune.journal.lock import is_locked
+from letstune.journal.plan import insert_plan
 from letstune.journal.rows import (
     AFTER_EPOCHS,
     DEATHS,
@@ -42,8 +43,9 @@ from letstune.journal.sessions import (
     read_sessions,
     session_row,
 )
-from letstune.journal.sqlite import check_header, explain, explained, understood
+from letstune.journal.sqlite import check_header, explain, explained, lacks_wal, understood
 from letstune.rounds.events import EpochFinished, Event, Stored, TrialFailed, WorkerDied
+from letstune.rounds.pickles import Pickle
 from letstune.rounds.plan import Plan
 from letstune.rounds.state import State
 
@@ -62,12 +64,12 @@ class Journal:
 
     Args:
         path: the file.
-        write: whether it is going to be written. Then the caller holds its lock. Nothing is
+        write: whether it is going to be written; if so, the caller must hold its lock. Nothing is
             changed before the first `append`.
 
     Raises:
         JournalNotFoundError: there is no such file.
-        JournalError: it is not a journal, is damaged, or is of a newer letstune.
+        JournalError: it is not a journal, is damaged, or was written by a newer letstune.
     """
 
     def __init__(self, path: Path, *, write: bool = False) -> None:
@@ -75,6 +77,7 @@ class Journal:
         self._session = 0
         self._seq = 0
         self._version = check_header(path)
+        self._lacks_wal = lacks_wal(path)  # before SQLite makes an empty one
         mode = "rw" if write else "ro"
         with explained(path):
             self._db = sqlite3.connect(
@@ -145,7 +148,7 @@ class Journal:
             yield from read_epochs(rows, metric)
 
     def deletions(self) -> dict[tuple[int, int], str]:
-        """Return why each checkpoint was deleted that is no longer kept, by trial and epoch."""
+        """Return, by trial and epoch, why each checkpoint was deleted."""
         rows = self._rows(DELETIONS.query(self._version))
         return {(trial, epoch): why for trial, epoch, why in rows}
 
@@ -153,8 +156,21 @@ class Journal:
         """Return the sessions: host, pid, began, versions, ended (None if it was killed), when."""
         return read_sessions(self._rows(SELECT_SESSIONS))
 
+    def note(self) -> str:
+        """Return what a reader should be told: that the last rows may be missing, if they may."""
+        if not self._lacks_wal or is_locked(self.path):
+            return ""
+        last = next(reversed(self.sessions()), None)
+        if last is not None and last["ended"] is not None:
+            return ""
+        return (
+            f"letstune: {self.path} is of a run that was killed, and may lack its last rows: they "
+            f"are in {self.path.name}-wal, which is not beside it. Copy both, or resume the run "
+            "where they are."
+        )
+
     def pickle(self, name: str) -> Pickle | None:
-        """Return the latest pickle of that name, its digest verified, still pickled."""
+        """Return the latest pickle of that name, not unpickled; its digest is verified."""
         for data, sha256, about in self._rows(
             "SELECT pickle, sha256, about FROM pickles WHERE name = ? ORDER BY seq DESC LIMIT 1",
             name,
@@ -229,13 +245,20 @@ class Journal:
                 self._db.execute("ROLLBACK")
             raise
 
-    def grow(self, facts: Mapping[str, Any], pickles: Iterable[Pickle] = ()) -> None:
-        """Record that facts of the plan have changed, or a new trainer or dataset."""
+    def grow(
+        self,
+        facts: Mapping[str, Any],
+        pickles: Iterable[Pickle] = (),
+        events: Iterable[Event] = (),
+    ) -> None:
+        """Record changed facts of the plan, new pickles, and what follows: all or nothing."""
         with explained(self.path):
             if not self._session:
                 self._begin_session()
             with self._transaction():
                 self._seq = insert_plan(self._db, self._seq, facts, pickles)
+                for event in events:
+                    self._insert(event)
 
     def _begin_session(self) -> None:
         if self._version < VERSION:  # not before: a run that is refused leaves the file as it was

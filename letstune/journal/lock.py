@@ -1,4 +1,4 @@
-"""One owner a run: a lock that dies with the process that holds it, also after SIGKILL."""
+"""One owner per run: a lock that ends with the process that holds it, even by SIGKILL."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class JournalLock:
 
     Args:
         path: the journal.
-        since: the time to tell others, in ISO 8601.
+        since: the time that others are told, in ISO 8601.
 
     Raises:
-        JournalLockedError: somebody holds it; says who.
+        JournalLockedError: somebody holds it; the message says who.
     """
 
     def __init__(self, path: Path, since: str) -> None:
@@ -64,8 +64,8 @@ class JournalLock:
                 file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
             except OSError as error:
                 raise JournalError(
-                    f"{journal} cannot be locked: {error.strerror} ({self._path}). A run needs to "
-                    "write in the folder of its journal."
+                    f"{journal} cannot be locked: {error.strerror} ({self._path}). A run "
+                    "writes in the folder of its journal: make that folder writable."
                 ) from error
             try:
                 locked = _lock(file)
@@ -87,7 +87,7 @@ class JournalLock:
     def release(self) -> None:
         """Let go of the lock."""
         if self._key in _HELD:
-            # Left behind, as where the folder has become read-only, it is a file that nobody locks.
+            # If it stays, as in a folder that has become read-only, it is a file that nobody locks.
             with suppress(OSError):
                 self._path.unlink(missing_ok=True)
             os.close(self._file)
@@ -178,8 +178,8 @@ else:
         fcntl.lockf(file, fcntl.LOCK_UN)
 
     def _other_holds(file: int) -> bool:
-        # Asked for, and not tried: who tries has it for a moment, and may turn a run away. The
-        # struct flock of Linux, and that of the BSDs and macOS.
+        # The lock is asked about, not tried: whoever tries it holds it for a moment, and may turn a
+        # run away. The struct flock of Linux, and that of the BSDs and macOS.
         layout, place = ("hhqqi4x", 0) if sys.platform == "linux" else ("qqihh", 3)
         query: list[int] = [0, 0, 0, 0, 0]
         query[place] = fcntl.F_WRLCK

@@ -9,9 +9,9 @@ from letstune.errors import PlanError
 
 
 def journal_path(journal: str | os.PathLike[str]) -> Path:
-    """Return the path of a journal, through a symbolic link to it.
+    """Return the path of a journal; a symbolic link to it is followed.
 
-    Its lock and its checkpoints are beside the file itself, by whatever name it goes.
+    Its lock and its checkpoints are beside the file itself, whatever name leads to it.
 
     Raises:
         PlanError: it is not the path of a file.

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from letstune.journal.tables import SEQ, Column, Table
+from letstune.rounds.pickles import Pickle
 
 PLAN: Final = Table(
     "plan",
-    "What the run is to do. One row for each fact. A fact that has changed, because the run "
-    "was extended, has a new row; the latest one counts.",
+    "What the run has to do. One row for each fact. If a fact changes, because the run is "
+    "extended, it gets a new row; the latest one counts.",
     {
         "seq": SEQ,
         "fact": Column("TEXT NOT NULL", "The name of the fact."),
@@ -38,20 +37,6 @@ PICKLES: Final = Table(
         ),
     },
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pickle:
-    """A pickled object: the trainer or the dataset. ``about`` says where it comes from."""
-
-    name: str
-    data: bytes
-    about: Mapping[str, Any]
-
-    @property
-    def sha256(self) -> str:
-        """The digest of the bytes."""
-        return hashlib.sha256(self.data).hexdigest()
 
 
 _INSERT_FACT: Final = PLAN.insert(["fact", "value"])

@@ -27,17 +27,18 @@ from letstune.rounds.events import (
     TrialStopped,
     WorkerDied,
 )
+from letstune.rounds.metric import standing
 
 E = TypeVar("E", bound=Event)
 
 
 class Rows(Generic[E]):
-    """How one kind of event is rows of a table, as a rule one column for each of its fields.
+    """How one kind of event is kept as rows of a table, usually with a column for each field.
 
     Attributes:
         event: the class.
         table: where its rows are.
-        columns: what it is read from.
+        columns: the columns that it is read from.
         insert: the statement that records it.
         values: returns the parameters of ``insert`` after ``seq``, given an event and its session.
     """
@@ -59,11 +60,11 @@ class Rows(Generic[E]):
         self.values = values or _fields
 
     def query(self, version: int) -> str:
-        """Return the query for what events are read from, in a file of a version of the schema."""
+        """Return the query that events are read from, for a file of a version of the schema."""
         return self.table.select(self.columns, version)
 
     def read(self, rows: Iterable[Sequence[Any]]) -> Iterator[E]:
-        """Return the events of rows that are no more than their fields."""
+        """Return the events of rows whose columns are just the fields."""
         make = cast(Callable[[Sequence[Any]], E], self.event._make)
         return map(make, rows)
 
@@ -103,24 +104,28 @@ def read_epochs(rows: Iterable[Sequence[Any]], metric: str) -> Iterator[EpochFin
     """Yield the epochs of rows.
 
     Args:
-        rows: of the columns of `EPOCHS`.
-        metric: the plan's.
+        rows: they have the columns of `EPOCHS`.
+        metric: the plan's metric.
     """
-    for trial, epoch, metrics, started, seconds, uri, size, sha256 in rows:
+    for trial, epoch, recorded, metrics, started, seconds, uri, size, sha256 in rows:
         stored = None if uri is None else Stored(uri, size, sha256)
         values = {name: float(number) for name, number in json.loads(metrics).items()}
+        # Not the column: SQLite makes NULL of NaN, 0.0 of -0.0.
+        value = standing(metric, values)
+        if recorded is not None and math.isnan(value):
+            raise ValueError(f"epoch {epoch} of trial {trial} has a value, but no {metric!r}")
         datetime.fromisoformat(started)
-        yield EpochFinished(trial, epoch, values[metric], values, started, seconds, stored)
+        yield EpochFinished(trial, epoch, value, values, started, seconds, stored)
 
 
 _quoted = cache(json.dumps)
 
 
 def _metrics_json(metrics: Mapping[str, float]) -> str:
-    """Return what `json.dumps` would, but for each epoch, and with NaN and infinities as text.
+    """Return metric values as JSON, as `json.dumps` would, but faster, and with NaN as text.
 
-    Python would write NaN for them, which is not JSON, and which SQLite refuses to read; float()
-    takes the text back.
+    `json.dumps` would write a bare NaN or Infinity, which is not JSON, and which SQLite refuses to
+    read. float() takes the text back.
     """
     items = [
         f"{_quoted(name)}: {value!r}" if math.isfinite(value) else f'{_quoted(name)}: "{value!r}"'
@@ -138,7 +143,11 @@ EPOCHS: Final = Rows(
             "seq": SEQ,
             "trial": TRIAL,
             "epoch": Column("INTEGER NOT NULL", "The number of the epoch, from 0 on."),
-            "value": Column("REAL", "The value of the optimized metric. SQLite makes NULL of NaN."),
+            "value": Column(
+                "REAL",
+                "The standing, of which greater is better: the value of the optimized metric, or "
+                "minus that if the metric has a leading minus. NULL if there was none, or NaN.",
+            ),
             "metrics": Column(
                 "TEXT NOT NULL",
                 'All metric values, exactly, as JSON. NaN and infinities are text: `"nan"`.',
@@ -155,7 +164,7 @@ EPOCHS: Final = Rows(
         },
         ["UNIQUE (trial, epoch)"],
     ),
-    ("trial", "epoch", *_EPOCH),
+    ("trial", "epoch", "value", *_EPOCH),
     ("trial", "epoch", "value", *_EPOCH, "session"),
     _epoch,
 )
@@ -202,7 +211,7 @@ FAILURES: Final = Rows(
             "message": Column("TEXT NOT NULL", "The last line of the traceback, or what happened."),
             "traceback": Column(
                 "TEXT NOT NULL",
-                "All of it; of a worker that hung or died, the stacks of its threads.",
+                "All of it; for a worker that hung or died, the stacks of its threads.",
             ),
             "session": SESSION,
         },
@@ -286,7 +295,7 @@ EXHAUSTED: Final = Rows(
     ("fact", "value"),
     lambda event, _: ("exhausted", json.dumps(event.trials)),
 )
-"""It is read as the fact of the plan that it is."""
+"""It is a fact of the plan, and is read as one."""
 
 EVENTS: Final[tuple[Rows[Any], ...]] = (
     TRIALS,
@@ -302,4 +311,4 @@ ROWS: Final[Mapping[type, Rows[Any]]] = {rows.event: rows for rows in EVENTS}
 RETRIED: Final[tuple[Rows[Any], ...]] = (FAILURES, DEATHS)
 """What a retry of a trial takes back: it is no part of the state any more."""
 AFTER_EPOCHS: Final[tuple[Rows[Any], ...]] = (STOPS, FAILURES, DEATHS)
-"""What is applied to the state event by event, after all epochs."""
+"""The rows whose events are applied to the state one by one, after all epochs."""

@@ -68,15 +68,15 @@ VIEWS: Final = {
 VERSION: Final = max(
     since
     for table in TABLES.values()
-    for since in (table.since, *(column.since for column in table.columns.values()))
+    for since in (table.since, table.remade, *(c.since for c in table.columns.values()))
 )
-# sqlite-utils knows by its name which migration it has applied; later ones are called m003, ...
+# sqlite-utils knows by its name which migration it has applied; later ones are called m004, ...
 _NAMES: Final = {1: "m001_initial", 2: "m002_deaths", 3: "m003_retries"}
 _CHANGED_VIEWS: Final = {3: ["leaderboard"]}
 
 
 def _migration(version: int) -> Callable[[Database], None]:
-    """Return what brings a database to a version from the one before."""
+    """Return the function that brings a database to a version from the one before."""
 
     def change(db: Database) -> None:
         views = list(VIEWS) if version == 1 else _CHANGED_VIEWS.get(version, [])
@@ -96,7 +96,7 @@ def _migration(version: int) -> Callable[[Database], None]:
 
 @contextmanager
 def _without_pandas() -> Iterator[None]:
-    """Import as if there were no pandas, which sqlite-utils imports if it can: in 0.3 seconds."""
+    """Import as if pandas were missing: sqlite-utils would import it, in 0.3 seconds."""
     hidden = "pandas" not in sys.modules
     if hidden:
         sys.modules["pandas"] = None  # type: ignore[assignment]
@@ -109,8 +109,8 @@ def _without_pandas() -> Iterator[None]:
 
 def migrate(path: Path) -> None:
     """Bring a database to today's schema, all of it or nothing."""
-    # sqlite-utils takes longer to import than a run of no epochs takes; a journal that is up to
-    # date does without it.
+    # Importing sqlite-utils takes longer than a run of no epochs does, and a journal that is up to
+    # date does not need it.
     with _without_pandas():
         from sqlite_utils import Database, Migrations
 

@@ -50,7 +50,7 @@ def session_row(session: int, ended: str | None) -> tuple[object, ...]:
 
 
 def read_sessions(rows: Iterable[tuple[Any, ...]]) -> list[dict[str, Any]]:
-    """Return the sessions that rows tell of: host, pid, began, versions, ended, when (at)."""
+    """Return the sessions that rows hold: host, pid, began, versions, ended, when (at)."""
     found: dict[int, dict[str, Any]] = {}
     for session, at, host, pid, versions, ended in rows:
         if ended is None:

@@ -48,6 +48,15 @@ def check_header(path: Path) -> int:
     return version
 
 
+def lacks_wal(path: Path) -> bool:
+    """Tell whether SQLite expects a -wal file beside a journal, and there is none with anything."""
+    with explained(path), path.open("rb") as file:
+        header = file.read(20)
+    wal = path.with_name(path.name + "-wal")
+    # The 19th byte says how the file is to be read: 2 in WAL mode, as of a run that has not ended.
+    return header[19:20] == b"\x02" and not (wal.exists() and wal.stat().st_size)
+
+
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
     """Turn SQLite's errors into ours."""
@@ -61,7 +70,7 @@ def explained(path: Path) -> Iterator[None]:
 
 @contextmanager
 def understood(path: Path) -> Iterator[None]:
-    """Turn into an error of ours what is raised because rows are not as they were written."""
+    """Turn what is raised when rows are not as they were written into an error of ours."""
     try:
         yield
     except LetstuneError:
@@ -89,10 +98,10 @@ def explain(path: Path, error: sqlite3.Error) -> JournalError:
         sqlite3.SQLITE_NOTADB: "It is damaged or truncated. Restore it from a backup.",
         sqlite3.SQLITE_READONLY: "It is read-only. Make it and its folder writable, or copy "
         "it, with its .checkpoints folder, to where they are.",
-        sqlite3.SQLITE_CANTOPEN: "Its folder must be there, and writable if the run was "
-        "killed, since SQLite has to bring the journal's -wal file in.",
+        sqlite3.SQLITE_CANTOPEN: "Its folder must be there. If the run was killed, it must also "
+        "be writable, since SQLite then merges the journal's -wal file.",
         sqlite3.SQLITE_BUSY: "Something else is writing it. Close that and try again.",
         sqlite3.SQLITE_CONSTRAINT: "Something else has written to it. Restore it from a "
         "backup, and let nothing but letstune write it.",
-    }.get(code, "See `letstune check`.")
+    }.get(code, "Run `letstune check` to learn more.")
     return JournalError(f"{path}: {error}. {advice}")

@@ -14,8 +14,8 @@ from typing import Final, NamedTuple
 class Column(NamedTuple):
     """A column: its type and constraints, and what it holds, in Markdown.
 
-    ``since`` is the version of the schema that gave it to a table which was there before. Such a
-    column may be NULL, and comes after all older ones, since SQLite puts it there.
+    ``since`` is the version of the schema that added the column to an existing table. Such a column
+    may be NULL, and comes after all older ones, since SQLite puts it there.
     """
 
     sql: str
@@ -31,7 +31,7 @@ class Table:
         name: as SQL has it.
         holds: what one finds there, in Markdown.
         columns: by name, in the order of the file.
-        constraints: of several columns.
+        constraints: those on several columns.
         since: the first version of the schema that has the table.
         remade: the version in which it was made anew, with its rows, since SQLite can take no
             constraint away.
@@ -47,13 +47,14 @@ class Table:
     def changes(self, version: int) -> list[str]:
         """Return the statements that lead to the table from the version before."""
         if version == self.since:
-            return self._create()
+            return self._create(version)
         if version == self.remade:
+            old = ", ".join(n for n, column in self.columns.items() if column.since < version)
             return [
                 f"CREATE TABLE {self.name}_before AS SELECT * FROM {self.name}",
                 f"DROP TABLE {self.name}",
-                *self._create(),
-                f"INSERT INTO {self.name} SELECT * FROM {self.name}_before",
+                *self._create(version),
+                f"INSERT INTO {self.name} ({old}) SELECT {old} FROM {self.name}_before",
                 f"DROP TABLE {self.name}_before",
             ]
         return [
@@ -62,8 +63,8 @@ class Table:
             if column.since == version > self.since
         ]
 
-    def _create(self) -> list[str]:
-        there = [(n, column) for n, column in self.columns.items() if column.since <= self.since]
+    def _create(self, version: int) -> list[str]:
+        there = [(n, column) for n, column in self.columns.items() if column.since <= version]
         lines = [*(f"{name} {column.sql}" for name, column in there), *self.constraints]
         body = ",".join(f"\n        {line}" for line in lines)
         return [

@@ -14,15 +14,15 @@ __all__ = [
     "whole_number",
 ]
 
-# For who writes a plugin; letstune itself imports from the rooms.
+# For authors of plugins; letstune itself imports from the rooms.
 if TYPE_CHECKING:
     from letstune.plugins.hookspecs import Register
     from letstune.rounds.numbers import whole_number
-    from letstune.telling.progress import say
+    from letstune.telling.lines import say
 else:
     _ROOMS = {
         "Register": "letstune.plugins.hookspecs",
         "whole_number": "letstune.rounds.numbers",
-        "say": "letstune.telling.progress",
+        "say": "letstune.telling.lines",
     }
     __getattr__ = later(globals(), _ROOMS)

@@ -30,7 +30,7 @@ def register_samplers(register: Register[Sampler]) -> None:
 
 @hookimpl
 def register_stores(register: Register[Store]) -> None:
-    """Register the store for all that is a path and no URI."""
+    """Register the store for every path that is not a URI."""
     register("directory", _directory)
 
 
@@ -50,7 +50,7 @@ def _in_process(address: None, job: Any, *, token: str, **limits: Any) -> Execut
 
 
 def _processes(workers: int, job: Any, *, token: str, **options: Any) -> Executor:
-    # Imported when it is needed: a run in this process does without.
+    # Imported late: a run in this process does without it.
     from letstune.workers.process_executor import ProcessExecutor
 
     return ProcessExecutor(job, workers, token, **options)

@@ -8,7 +8,7 @@ one for each thing that it registers::
     "sampler.tpe" = "letstune_optuna"
     "store.s3" = "letstune_fsspec"
 
-So what is there can be listed, and a run can load just what it names, without importing the rest.
+So plugins can be listed, and a run can load just those that it names, without importing the rest.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Register(Protocol, Generic[Made]):
     """What a hook calls, once for each thing that it registers."""
 
     def __call__(self, name: str, factory: Callable[..., Made], /) -> None:
-        """Register a factory under the name that the entry point has behind the dot."""
+        """Register a factory under the name that the entry point has after the dot."""
 
 
 @hookspec

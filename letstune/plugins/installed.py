@@ -1,4 +1,4 @@
-"""What is plugged in: found by its name, and imported only then.
+"""The plugins that are installed: found by name, and imported only then.
 
 The names of a distribution's entry points say what it registers, so looking for one thing imports
 nothing else, and a plugin that is broken can break no run that does not name it.
@@ -40,7 +40,7 @@ Factory = Callable[..., Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Plugged:
-    """A thing that an installed distribution says it registers; nothing of it is imported yet."""
+    """A thing that an installed distribution says it registers; it is not imported yet."""
 
     kind: str
     name: str
@@ -94,7 +94,7 @@ def _canonical(distribution: str) -> str:
 
 
 def installed() -> Iterator[Plugged]:
-    """Yield what there is, that of letstune first, without importing any of it."""
+    """Yield all that is installed, letstune's own first, without importing any of it."""
     for name in builtin.NAMES:
         yield _builtin(name)
     folders = [entry for entry in sys.path if isinstance(entry, str)]
@@ -112,8 +112,9 @@ def _modified(folder: Path) -> int | None:
 def _others(import_path: tuple[tuple[str, int | None], ...]) -> tuple[Plugged, ...]:
     """Return what others have registered.
 
-    A run asks several times, and every time would take longer than 1,000 trials take to reopen.
-    Whatever is installed meanwhile, as from a notebook, changes a folder of ``import_path``.
+    The answer is cached: a run asks several times, and finding out takes longer than reopening
+    1,000 trials. What is installed meanwhile, as from a notebook, changes a folder of
+    ``import_path``.
     """
     from importlib.metadata import entry_points
 
@@ -128,7 +129,7 @@ def _others(import_path: tuple[tuple[str, int | None], ...]) -> tuple[Plugged, .
 
 
 def _source(dist: Distribution) -> tuple[str, str]:
-    """Return the name and version of a distribution; of one that is half removed, unknown ones."""
+    """Return the name and version of a distribution; both are unknown if it is half removed."""
     try:
         found = dist.metadata
         name, version = (
@@ -156,15 +157,15 @@ def find(kind: str, name: str, *, of: str | None = None) -> Plugged:
     Args:
         kind: one of `HOOKS`.
         name: for a store or an executor, the scheme of a URI.
-        of: the distribution that is meant, if that is known, as it is from a journal.
+        of: the distribution that is meant, if it is known, as from a journal.
 
     Raises:
-        PlanError: nothing is.
+        PlanError: nothing is registered under that name.
         PluginError: several distributions claim the name, and none of them is the one that is
             meant, or LETSTUNE_PLUGINS excludes the one that has it.
     """
     if of == PROJECT and f"{kind}.{name}" in builtin.NAMES:
-        # Without looking at what is installed, which takes longer than 1,000 trials take to reopen.
+        # No look at what is installed: that takes longer than reopening 1,000 trials.
         return _builtin(f"{kind}.{name}")
     there = [plugged for plugged in installed() if plugged.kind == kind]
     claims = [plugged for plugged in there if plugged.name == name]
@@ -185,7 +186,7 @@ def find(kind: str, name: str, *, of: str | None = None) -> Plugged:
         meant = f"Did you mean {near[0]!r}? " if near else ""
         raise PlanError(
             f"There is no {kind} {name!r}; there is {names}. {meant}If a plugin has it, install "
-            f"that{example}; `letstune plugins` lists those that are there."
+            f"that plugin{example}; `letstune plugins` lists what is installed."
         )
     return may[0]
 
@@ -204,7 +205,7 @@ def check_allowed(what: str, distribution: str, version: str = "") -> None:
     """
     if not is_allowed(distribution):
         raise PluginError(
-            f"{what} is of {f'{distribution} {version}'.strip()}, which {RESTRICTION}="
+            f"{what} is from {f'{distribution} {version}'.strip()}, which {RESTRICTION}="
             f"{os.environ[RESTRICTION]!r} excludes. Add {distribution} to it."
         )
 
@@ -277,8 +278,8 @@ def make(plugged: Plugged, /, *args: Any, **options: Any) -> Any:
     """Return what a factory makes of options.
 
     Raises:
-        PlanError: it does not take them.
-        PluginError: it raises what is no `LetstuneError`; or see `Plugged.factory`.
+        PlanError: it does not take these options.
+        PluginError: it raises something other than a `LetstuneError`; or see `Plugged.factory`.
     """
     factory = plugged.factory()
     try:
@@ -286,7 +287,7 @@ def make(plugged: Plugged, /, *args: Any, **options: Any) -> Any:
     except (LetstuneError, Interrupted):
         raise
     except (Exception, SystemExit) as error:
-        # Only now, since to ask for a signature may take longer than all else that a resume does.
+        # Only now, since asking for a signature may take longer than all else that a resume does.
         if isinstance(error, TypeError) and (why := _misfit(factory, args, options)):
             raise PlanError(f"{plugged} with options {options!r}: {why}.") from error
         raise PluginError(
@@ -302,7 +303,7 @@ def _misfit(factory: Factory, args: tuple[Any, ...], options: Mapping[str, Any])
     except TypeError as error:
         return str(error)
     except ValueError:
-        pass  # of a factory in C, whose arguments cannot be known: it says so itself
+        pass  # the arguments of a factory in C cannot be known: its own error tells
     return ""
 
 
@@ -316,8 +317,8 @@ def problem(plugged: Plugged) -> str | None:
         )
     if plugged.distribution == UNKNOWN:
         return (
-            f"The metadata of what has {plugged.module} tells no name: it is installed or removed "
-            "by half. Install it again, or remove what is left of it."
+            f"The metadata of the distribution that has {plugged.module} has no name: it is "
+            "half installed, or half removed. Install it again, or remove what is left of it."
         )
     if not is_allowed(plugged.distribution):
         return f"{RESTRICTION}={os.environ[RESTRICTION]!r} excludes it."
@@ -330,7 +331,7 @@ def problem(plugged: Plugged) -> str | None:
 
 
 def supplier(cls: type) -> dict[str, str] | None:
-    """Return the plan's fact about the plugin whose package a class is of; None if of none."""
+    """Return the plan's fact about the plugin that a class comes from; None if there is none."""
     package = cls.__module__.partition(".")[0]
     if package == PROJECT:
         return {"distribution": PROJECT, "version": __version__}

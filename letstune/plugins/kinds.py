@@ -29,4 +29,4 @@ WITH_LAWS: Final = ("sampler", "store", "executor")
 """The kinds for which `letstune.testing` has a suite of laws."""
 
 WITH_TEMPLATE: Final = ("sampler", "store")
-"""The kinds of which `letstune plugins new` writes a plugin."""
+"""The kinds for which `letstune plugins new` writes a plugin."""

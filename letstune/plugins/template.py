@@ -222,18 +222,18 @@ _USE: Final = {
 
 
 def write_plugin(folder: Path, name: str, kind: str) -> Path:
-    """Write a new plugin that works, to be changed into what it shall be.
+    """Write a new plugin that works, for its author to change.
 
     Args:
         folder: where its folder, ``letstune-NAME``, is made.
-        name: what users are going to say: the sampler's name, or the store's scheme.
+        name: the sampler's name, or the store's scheme, as users give it.
         kind: sampler or store.
 
     Returns:
         The folder: with a ``pyproject.toml``, a module, a README and a test file.
 
     Raises:
-        PluginError: the name cannot be one, the kind has no template, or the folder exists.
+        PluginError: the name is not allowed, the kind has no template, or the folder exists.
     """
     if kind not in WITH_TEMPLATE:
         there = ", ".join(WITH_TEMPLATE)

@@ -13,6 +13,8 @@ from letstune.journal.journal import Journal
 from letstune.journal.lock import is_locked
 from letstune.journal.paths import journal_path
 from letstune.results.results import Trial, TuningResults
+from letstune.results.verdicts import verdicts
+from letstune.rounds.metric import as_returned, less_is_better, metric_name
 
 
 def status_of(journal: str | os.PathLike[str]) -> dict[str, Any]:
@@ -28,6 +30,7 @@ def status_of(journal: str | os.PathLike[str]) -> dict[str, Any]:
     with closing(Journal(path)) as source:
         plan, state = source.load()
         sessions = source.sessions()
+        note = source.note()
         failed = len(source.failures())
     best, trial = state.leader
     return {
@@ -35,20 +38,23 @@ def status_of(journal: str | os.PathLike[str]) -> dict[str, Any]:
         "finished": state.finished,
         "running": is_locked(path),
         "trainer": plan.trainer,
-        "metric": plan.metric,
+        "metric": metric_name(plan.metric),
+        "better": "less" if less_is_better(plan.metric) else "greater",
         "n_trials": state.n_trials,
         "proposed": len(state.trials),
         "left": state.unsettled + state.n_trials - len(state.trials),
         "failed": failed,
         "epochs": state.total_epochs,
         "seconds": state.total_seconds,
-        "best": best if math.isfinite(best) else None,
+        "best": as_returned(plan.metric, best) if math.isfinite(best) else None,
         "best_trial": trial if trial >= 0 else None,
         "sampler": plan.sampler["name"],
         "rounds": plan.rounds.to_dict(),
         "seed": plan.seed,
+        "verdicts": verdicts(state),
         "sessions": len(sessions),
         "last_session": sessions[-1] if sessions else None,
+        "note": note or None,
         "resume": None if state.finished else f"letstune resume {shlex.quote(name)}",
     }
 

@@ -19,8 +19,10 @@ from letstune.errors import (
     TrialNotFoundError,
 )
 from letstune.journal.journal import Journal
+from letstune.results.verdicts import verdicts
 from letstune.rounds.cohorts import rank_key
 from letstune.rounds.events import EpochFinished, TrialFailed
+from letstune.rounds.metric import as_returned, less_is_better, metric_name
 from letstune.rounds.plan import Plan
 from letstune.rounds.state import State, TrialState
 from letstune.space.recorded_params import ParamsLike
@@ -58,6 +60,73 @@ class TrialError:
     traceback: str
 
 
+@dataclass(kw_only=True)
+class _Run:
+    """Where results come from: the journal, which each look opens anew, and the store."""
+
+    path: Path
+    plan: Plan
+    state: State
+    store: Callable[[], Store]
+    decode: Callable[[str], Any]
+
+    def epochs(self, trial_id: int | None = None) -> tuple[Epoch, ...]:
+        with closing(Journal(self.path)) as journal:
+            return tuple(map(self._epoch, journal.epochs(trial_id)))
+
+    def _epoch(self, recorded: EpochFinished) -> Epoch:
+        return Epoch(
+            trial_id=recorded.trial,
+            epoch=recorded.epoch,
+            metric_value=as_returned(self.plan.metric, recorded.value),
+            metric_values=recorded.metrics,
+            started_at=datetime.fromisoformat(recorded.started),
+            duration=recorded.seconds,
+            _run=self,
+        )
+
+    def failures(self) -> list[TrialFailed]:
+        with closing(Journal(self.path)) as journal:
+            return journal.failures()
+
+    def checkpoint(self, trial_id: int, epoch: int) -> Checkpoint:
+        what = f"{self.path}: the checkpoint of epoch {epoch} of trial {trial_id}"
+        if epoch < 0:
+            what = f"{self.path}: the checkpoint of trial {trial_id}"
+        stored = self.state.trials[trial_id].kept.get(epoch)
+
+        def folder() -> Path:
+            if stored is None:
+                raise CheckpointNotKeptError(f"{what} {self._why_not(trial_id, epoch)}")
+            try:
+                return fetched(self.store(), stored, what)
+            except CheckpointError as error:
+                if self._deleted(trial_id, epoch) is None:
+                    raise
+                # The run has gone on since these results were read.
+                raise CheckpointNotKeptError(f"{what} {self._why_not(trial_id, epoch)}") from error
+
+        where = "not kept" if stored is None else stored.uri
+        return Checkpoint(folder, f"of epoch {epoch} of trial {trial_id}: {where}")
+
+    def _deleted(self, trial_id: int, epoch: int) -> str | None:
+        with closing(Journal(self.path)) as journal:
+            return journal.deletions().get((trial_id, epoch))
+
+    def _why_not(self, trial_id: int, epoch: int) -> str:
+        why = self._deleted(trial_id, epoch)
+        if why is None:
+            return "was never there: the trial has no such epoch, or its save() wrote nothing."
+        if why == "missing":
+            return "was lost, and written off by `letstune check --fix`."
+        trials = counted(self.plan.keep_checkpoints, "best trial")
+        larger = ", or a larger number" if why == "outranked" else ""
+        return (
+            f"was let go ({why}): only the best epochs of the {trials} are kept. "
+            f"To keep it next time, tune with keep_checkpoints='all'{larger}."
+        )
+
+
 @public("letstune")
 @dataclass(frozen=True, kw_only=True)
 class Epoch:
@@ -66,7 +135,8 @@ class Epoch:
     Attributes:
         trial_id: its trial.
         epoch: its number, from 0 on.
-        metric_value: the value of the optimized metric; may be NaN or infinite.
+        metric_value: the value of the optimized metric, as the trainer returned it; may be
+            infinite, or NaN, which it also is if the trainer did not return it.
         metric_values: all metric values.
         started_at: when it began, UTC.
         duration: how long `train_epoch` or `train` took, in seconds.
@@ -132,9 +202,9 @@ class Trial(Generic[P]):
 
     @property
     def metric_value(self) -> float:
-        """The best metric value; NaN before the first epoch."""
+        """The best metric value, as the trainer returned it; NaN before the first epoch."""
         if math.isfinite(self._state.best):
-            return self._state.best
+            return as_returned(self._run.plan.metric, self._state.best)
         return math.nan if self.best_epoch is None else self.best_epoch.metric_value
 
     @property
@@ -154,79 +224,18 @@ class Trial(Generic[P]):
         )
 
 
-@dataclass(kw_only=True)
-class _Run:
-    """Where results come from: the journal, which each look opens anew, and the store."""
-
-    path: Path
-    plan: Plan
-    state: State
-    store: Callable[[], Store]
-    decode: Callable[[str], Any]
-
-    def epochs(self, trial_id: int | None = None) -> tuple[Epoch, ...]:
-        with closing(Journal(self.path)) as journal:
-            return tuple(map(self._epoch, journal.epochs(trial_id)))
-
-    def _epoch(self, recorded: EpochFinished) -> Epoch:
-        return Epoch(
-            trial_id=recorded.trial,
-            epoch=recorded.epoch,
-            metric_value=recorded.value,
-            metric_values=recorded.metrics,
-            started_at=datetime.fromisoformat(recorded.started),
-            duration=recorded.seconds,
-            _run=self,
-        )
-
-    def failures(self) -> list[TrialFailed]:
-        with closing(Journal(self.path)) as journal:
-            return journal.failures()
-
-    def checkpoint(self, trial_id: int, epoch: int) -> Checkpoint:
-        what = f"{self.path}: the checkpoint of epoch {epoch} of trial {trial_id}"
-        if epoch < 0:
-            what = f"{self.path}: the checkpoint of trial {trial_id}"
-        stored = self.state.trials[trial_id].kept.get(epoch)
-
-        def folder() -> Path:
-            if stored is None:
-                raise CheckpointNotKeptError(f"{what} {self._why_not(trial_id, epoch)}")
-            try:
-                return fetched(self.store(), stored, what)
-            except CheckpointError as error:
-                if self._deleted(trial_id, epoch) is None:
-                    raise
-                # The run has gone on since these results were read.
-                raise CheckpointNotKeptError(f"{what} {self._why_not(trial_id, epoch)}") from error
-
-        where = "not kept" if stored is None else stored.uri
-        return Checkpoint(folder, f"of epoch {epoch} of trial {trial_id}: {where}")
-
-    def _deleted(self, trial_id: int, epoch: int) -> str | None:
-        with closing(Journal(self.path)) as journal:
-            return journal.deletions().get((trial_id, epoch))
-
-    def _why_not(self, trial_id: int, epoch: int) -> str:
-        why = self._deleted(trial_id, epoch)
-        if why is None:
-            return "was never there: the trial has no such epoch, or its save() wrote nothing."
-        if why == "missing":
-            return "was lost, and written off by `letstune check --fix`."
-        trials = counted(self.plan.keep_checkpoints, "best trial")
-        larger = ", or a larger number" if why == "outranked" else ""
-        return (
-            f"was let go ({why}): only the best epochs of the {trials} are kept. "
-            f"To keep it next time, tune with keep_checkpoints='all'{larger}."
-        )
-
-
 @public("letstune")
 class TuningResults(Sequence[Trial[P]]):
     """The trials of a run, best first; failed ones are last.
 
     Trials with equal metric values are in the order of their ids. ``results[0]`` is the winner.
+
+    Attributes:
+        stopped: why `tune` or `resume` has stopped the run too early, since trial after trial
+            failed alike; empty if it has not.
     """
+
+    stopped: str = ""
 
     def __init__(self, run: _Run) -> None:
         self._run = run
@@ -245,8 +254,18 @@ class TuningResults(Sequence[Trial[P]]):
 
     @property
     def metric(self) -> str:
-        """The name of the optimized metric."""
-        return self._run.plan.metric
+        """The name of the optimized metric, as the trainer returns it."""
+        return metric_name(self._run.plan.metric)
+
+    @property
+    def less_is_better(self) -> bool:
+        """Whether the metric is minimised: whether the trainer names it with a leading minus."""
+        return less_is_better(self._run.plan.metric)
+
+    @property
+    def verdicts(self) -> list[str]:
+        """What there is to know before the results are believed, worst first; mostly nothing."""
+        return verdicts(self._run.state)
 
     @property
     def finished(self) -> bool:
@@ -258,13 +277,19 @@ class TuningResults(Sequence[Trial[P]]):
         """The winner, the same as ``results[0]``.
 
         Raises:
-            TrialNotFoundError: no trial has a result yet, or all have failed.
+            TrialNotFoundError: no trial has a result yet, or all have failed, or no epoch has a
+                finite value of the metric.
         """
         first = self._trials[0] if self._trials else None
         if first is None or first.status == "failed" or not first._state.epochs:
             raise TrialNotFoundError(
                 f"{self._run.path}: no trial has a result yet, or all that had one have failed. "
                 f"`letstune show {self._run.path} 0`, and the results' `errors`, tell why."
+            )
+        if not math.isfinite(first._state.best):
+            raise TrialNotFoundError(
+                f"{self._run.path}: no result: no epoch has a finite {self.metric!r}. "
+                f"`letstune show {self._run.path} {first.trial_id}` shows what was returned."
             )
         return first
 

@@ -48,7 +48,9 @@ class TrialProposed(NamedTuple):
 class EpochFinished(NamedTuple):
     """A trial was trained for one more epoch; its model is safe in ``checkpoint``, if any.
 
-    ``started`` is UTC in ISO 8601; ``seconds`` is from a monotonic clock.
+    ``value`` is the standing, of which greater is better: that of the metric, or minus that if
+    its name has a leading minus; NaN if ``metrics`` lacks it. ``metrics`` are as the trainer
+    returned them. ``started`` is UTC in ISO 8601; ``seconds`` is from a monotonic clock.
     """
 
     trial: int

@@ -3,27 +3,83 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
-from letstune.rounds.events import TrialFailed
+from letstune.rounds.events import EpochFinished, Event, TrialFailed, TrialStopped
+from letstune.rounds.state import State
 
-_FRAME = re.compile(r'^  File "(.+)", line (\d+), in (\S+)', re.MULTILINE)
-_NUMBER = r"0x[0-9a-f]+|-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?"
-_LIBRARIES = r"[/\\](site-packages|dist-packages|letstune|lib[/\\]python3[^/\\]*)[/\\]"
+_FRAME: Final = re.compile(r'^ *File "(.*)", line (\d+), in (.*)$', re.MULTILINE)
+_NUMBER: Final = re.compile(r"0x[0-9a-f]+|-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?")
+_INSTALLED: Final = re.compile(r"[/\\](site-packages|dist-packages|lib[/\\]python[^/\\]*)[/\\]|^<")
 
 
 def signature(failure: TrialFailed) -> tuple[str, str, str]:
-    """Return what failures that are alike have in common.
+    """Return what failures of the same cause have in common.
 
-    That is: the kind and the type of the exception, its message with all numbers masked, and the
-    innermost line of the user's code.
+    That is the type of the exception, its message with all numbers masked, and the innermost line
+    of the user's code in its traceback.
 
-    >>> told = 'Traceback ...\\n  File "/home/me/net.py", line 12, in train_epoch\\n'
-    >>> signature(TrialFailed(3, 1, "raised", "ValueError: 17 rows", told))
-    ('raised ValueError', ' # rows', '/home/me/net.py:12 train_epoch')
+    >>> signature(TrialFailed(7, 0, "timed out", "It took longer than 4 s.", ""))
+    ('timed out', 'It took longer than # s.', '')
+    >>> told = 'Traceback ...\n  File "/home/me/net.py", line 12, in train_epoch\n'
+    >>> signature(TrialFailed(3, 1, "raised", "ValueError: -1.7 rows", told))
+    ('ValueError', '# rows', '/home/me/net.py:12 train_epoch')
     """
-    name, _, message = failure.message.partition(":")
-    frames = [frame.groups() for frame in _FRAME.finditer(failure.traceback)]
-    users = [frame for frame in frames if not re.search(_LIBRARIES, frame[0])]
-    file, line, function = (users or frames or [("", "", "")])[-1]
-    where = f"{file}:{line} {function}" if file else ""
-    return f"{failure.kind} {name}", re.sub(_NUMBER, "#", message), where
+    kind, message = failure.kind, failure.message
+    if kind == "raised":
+        kind, _, message = failure.message.partition(": ")
+    frames = [match.groups() for match in _FRAME.finditer(failure.traceback)]
+    own = [frame for frame in frames if not _INSTALLED.search(frame[0]) and not _ours(frame[0])]
+    file, line, function = (own or frames or [("", "", "")])[-1]
+    return kind, _NUMBER.sub("#", message), f"{file}:{line} {function}" if file else ""
+
+
+def _ours(file: str) -> bool:
+    return file.replace("\\", "/").rpartition("/letstune/")[2] in _ROOMS
+
+
+_ROOMS: Final = frozenset(["training/worker.py", "workers/worker_main.py", "training/trainer.py"])
+"""Where letstune calls the user's code, wherever letstune is installed."""
+
+
+class Streaks:
+    """Failures in a row that are alike, in each round, with no success in that round between.
+
+    They are counted for one session only: they decide when it ends, and never what a run does.
+
+    Args:
+        most: how many make it end; 0 for any number. None for 3 where nothing has succeeded in the
+            round, in this session or before, and 10 where something has.
+
+    Attributes:
+        end: the round, and the failures in it, that make the session end; None as long as none do.
+    """
+
+    def __init__(self, most: int | None) -> None:
+        self._most = most
+        self._alike: dict[int, list[TrialFailed]] = {}
+        self.end: tuple[int, list[TrialFailed]] | None = None
+
+    def see(self, event: Event, state: State) -> None:
+        """See an event, which is part of the state by now."""
+        match event:
+            case TrialFailed(number):
+                self._count(event, state.trials[number].round, state)
+            case TrialStopped(number):
+                for k in range(state.trials[number].round + 1):  # it has gone through all of them
+                    self._alike.pop(k, None)
+            case EpochFinished(number, epoch):
+                marks = state.trials[number].marks
+                if marks and marks[-1][0] == epoch + 1:  # it was the last of a round
+                    self._alike.pop(len(marks) - 1, None)
+
+    def _count(self, failure: TrialFailed, k: int, state: State) -> None:
+        before = self._alike.get(k, [])
+        if before and signature(before[-1]) != signature(failure):
+            before = []
+        self._alike[k] = [*before, failure]
+        most = self._most
+        if most is None:
+            most = 10 if any(len(trial.marks) > k for trial in state.trials) else 3
+        if most and len(self._alike[k]) >= most:
+            self.end = (k, self._alike[k])

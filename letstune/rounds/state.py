@@ -49,7 +49,7 @@ class TrialState:
     Attributes:
         status: a value of `TRANSITIONS`.
         epochs: how many are recorded; ``seconds``, how long they took in all.
-        best: the best finite metric value, or `NO_VALUE`; ``best_epoch``, the first to reach it.
+        best: the best finite standing, or `NO_VALUE`; ``best_epoch``, the first to reach it.
         marks: of each round whose limit is reached, the epochs by then and the best value.
         limit: that of the first round that is not reached.
         cohort: the cohort that it competes in, and ``round``, the last round that it entered.
@@ -105,7 +105,7 @@ class State:
         exhausted: how many different params there are, once that is known to be too few.
         ready: of each round, the trials to be trained in it, those in training included; the
             first to be trained first.
-        leader: the best metric value so far of a trial that has not failed, and whose it is.
+        leader: the best standing so far of a trial that has not failed, and whose it is.
         podium: the best settled trials, whose best epochs are kept.
         changed: the trials whose checkpoints may be of no more use.
         deaths: the workers that each trial has lost in its next epoch; most have lost none.

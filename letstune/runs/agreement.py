@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from letstune.errors import PlanChangedError, PlanError, PluginError, StoreError
-from letstune.journal.journal import Journal, Pickle
+from letstune.journal.journal import Journal
 from letstune.rounds.events import TrialRetried
+from letstune.rounds.pickles import Pickle
 from letstune.rounds.plan import How, Plan
 from letstune.rounds.state import State
 from letstune.runs.backend import Backend
@@ -33,7 +34,7 @@ from letstune.training.trainer import params_class
 _FIXED: Final = (
     *("metric", "simple", "sampler", "store", "dataset", "keep_checkpoints", "seed", "lag"),
 )
-"""What of a plan never changes, in the order in which it is told."""
+"""The facts of a plan that never change, in the order in which an error lists them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,14 +43,15 @@ class Run:
 
     Attributes:
         asked: the request.
-        trainer: the one that is given, or brought back.
+        trainer: the one that was given, or brought back.
         dataset: likewise; None if there is nothing left to train.
         space: the trainer's.
         executor: what makes it.
-        growth: the facts of the plan that are to be recorded.
-        pickles: what the journal is to keep, besides what it keeps.
+        growth: the facts of the plan to record.
+        pickles: what to add to the pickles that the journal keeps.
         retried: the failed trials that are opened again.
-        notes: what the user is to be told.
+        endless: whether there are to be trials as long as there is time.
+        notes: what to tell the user.
     """
 
     asked: Request
@@ -63,20 +65,21 @@ class Run:
     growth: Mapping[str, Any]
     pickles: Sequence[Pickle]
     retried: Sequence[int]
+    endless: bool
     notes: Sequence[str]
 
     def grow(self, opened: Journal, state: State) -> State:
         """Record what has grown, and return the state that the journal has then."""
         for note in self.notes:
             say(note)
-        if self.growth or self.pickles:
-            opened.grow(self.growth, self.pickles)
-        opened.append([TrialRetried(trial) for trial in self.retried])
+        if self.growth or self.pickles or self.retried:
+            # Together: with the new trainer recorded, and a crash, nothing would tell it is new.
+            opened.grow(self.growth, self.pickles, map(TrialRetried, self.retried))
         return opened.load()[1] if self.growth or self.retried else state
 
 
 class _Part(NamedTuple):
-    """What comes of one part of a request: the thing, and what is to be recorded and told of it."""
+    """What comes of one part of a request: the thing, and what to record and tell about it."""
 
     thing: Any
     facts: Mapping[str, Any] = {}
@@ -85,7 +88,7 @@ class _Part(NamedTuple):
 
 
 def meet(asked: Request, opened: Journal, state: State) -> Run:
-    """Return what is to be done about a request. Nothing is written.
+    """Return what to do about a request. Nothing is written.
 
     Args:
         asked: the request.
@@ -99,26 +102,30 @@ def meet(asked: Request, opened: Journal, state: State) -> Run:
         StoreError: the store is away.
     """
     trainer = asked.trainer
-    if trainer is None:
+    if trainer is RECORDED:
         trainer = restore(opened, "trainer", "name the trainer: --trainer MODULE:NAME.")
     recorded, plan = state.plan, _wanted(asked, state.plan, trainer)
-    retried = _retried(asked, opened)
+    new = [pickle for pickle in asked.pickles if is_new(opened, pickle)]
+    retried = _retried(asked, opened, new)
     trains = not state.finished or plan.grows(recorded) or bool(retried.thing)
+    endless = asked.timed and bool(opened.facts().get("endless"))
+    trains |= endless
     met = _backends(asked, opened, plan, trains=trains)
     if lines := list(_differences(asked, recorded, plan, met)):
         raise _plan_changed(opened.path, lines, begun=state.total_epochs > 0)
-    store = _in_its_place(met["store"], opened, recorded).make()
+    if "store" in asked.backends:
+        met["store"] = _in_its_place(met["store"], opened, recorded)
+    store = met["store"].make()
     if trains:
         _require_checkpoints(opened.path, state, store)
     growth = _grown(state, plan) | (_suppliers(recorded, met) if asked.accept_changes else {})
     carried_out = _carried_out(recorded, plan, met)
-    dataset = _dataset(asked, opened, recorded) if trains else _Part(None)
+    dataset = _dataset(asked, opened, recorded, trains=trains)
     observers = _observers(asked, opened)
     growth |= {**dataset.facts, **observers.facts}
-    kept = [*asked.pickles, *dataset.pickles]
+    pickles = [*new, *dataset.pickles]
     if state.finished and not growth and not retried.thing:
-        carried_out, kept = {}, []  # nobody is going to need them
-    pickles = [pickle for pickle in kept if is_new(opened, pickle)]
+        carried_out, pickles = {}, []  # nobody is going to need them
     return Run(
         asked=asked,
         trainer=trainer,
@@ -131,6 +138,7 @@ def meet(asked: Request, opened: Journal, state: State) -> Run:
         growth=growth | carried_out,
         pickles=pickles,
         retried=retried.thing,
+        endless=endless,
         notes=[
             *(*dataset.notes, *observers.notes, *_of_a_new_trainer(opened, state, pickles)),
             *retried.notes,
@@ -143,7 +151,9 @@ def _wanted(asked: Request, recorded: Plan, trainer: Any) -> Plan:
     wanted = {"rounds": asked.rounds_of(recorded), **asked.values, **asked.how}
     if asked.begins:
         wanted["dataset"] = asked.described_dataset
-    return replace(recorded, **wanted | facts_of_trainer(trainer))
+    if asked.trainer is RECORDED:  # its module may have changed
+        wanted |= facts_of_trainer(trainer)
+    return replace(recorded, **wanted)
 
 
 def _backends(asked: Request, opened: Journal, plan: Plan, *, trains: bool) -> dict[str, Backend]:
@@ -174,7 +184,7 @@ def _differences(
     asked: Request, recorded: Plan, plan: Plan, met: Mapping[str, Backend]
 ) -> Iterator[str]:
     """Yield how a plan differs from the recorded one, other than by growing, a line each."""
-    # By its name only: a script's trainer is of __main__, or of the file on the command line.
+    # Only by name: a script's trainer is in __main__, or in the file on the command line.
     if recorded.trainer.split(":")[1] != plan.trainer.split(":")[1]:
         yield f"trainer: was {recorded.trainer}, is {plan.trainer}"
     was = {
@@ -202,7 +212,7 @@ def _differences(
 
 
 def _text(plan: Plan, name: str) -> str:
-    """Return a fact of a plan as text, in which NaN is the same as NaN."""
+    """Return a fact of a plan as text, in which NaN equals NaN."""
     fact = getattr(plan, name)
     if name == "rounds":
         fact = plan.rounds.to_dict()
@@ -228,7 +238,7 @@ def _require_checkpoints(path: Path, state: State, store: Store) -> None:
     """Refuse to train into a store that is away: it would be made anew, and seem to have lost all.
 
     Raises:
-        StoreError: the store has nothing, though there are checkpoints in it.
+        StoreError: the store is empty, though it should have checkpoints.
     """
     kept = sum(len(trial.kept) for trial in state.trials)
     if kept and next(iter(store.list()), None) is None:
@@ -254,7 +264,7 @@ def _grown(state: State, plan: Plan) -> dict[str, Any]:
 
 
 def _suppliers(recorded: Plan, met: Mapping[str, Backend]) -> dict[str, Any]:
-    """Return the facts of a sampler and a store that others supply now, which was accepted."""
+    """Return the facts of a sampler and a store whose new suppliers were accepted."""
     facts = {kind: getattr(recorded, kind) for kind in ("sampler", "store")}
     return {
         kind: {**fact, "by": met[kind].by}
@@ -274,13 +284,15 @@ def _carried_out(recorded: Plan, plan: Plan, met: Mapping[str, Backend]) -> dict
     }
 
 
-def _dataset(asked: Request, opened: Journal, recorded: Plan) -> _Part:
-    """Return the dataset that is given, or the one that is kept."""
+def _dataset(asked: Request, opened: Journal, recorded: Plan, *, trains: bool) -> _Part:
+    """Return the dataset that is given, or the one that is kept; None if nobody will load it."""
+    if asked.begins:
+        return _Part(asked.dataset, notes=compare_dataset(opened, asked.kept_dataset[0]))
+    if not trains:
+        return _Part(None)
     if asked.dataset is RECORDED:
         return _Part(restore_dataset(opened, recorded))
     kept, why_not = asked.kept_dataset
-    if asked.begins:
-        return _Part(asked.dataset, notes=compare_dataset(opened, kept))
     described = asked.described_dataset
     if described == recorded.dataset and is_the_same_dataset(opened, kept):
         return _Part(asked.dataset)
@@ -288,8 +300,8 @@ def _dataset(asked: Request, opened: Journal, recorded: Plan) -> _Part:
     old = opened.pickle_sha256("dataset")
     if not notes and (old is not None or described["type"] != recorded.dataset["type"]):
         notes = [
-            "letstune: the dataset is another one than before, and is recorded. If metric values "
-            "cannot be compared, give another journal."
+            "letstune: the dataset is not the same as before; the new one is recorded. If metric "
+            "values cannot be compared, give another journal."
         ]
     return _Part(asked.dataset, {"dataset": described}, [kept] if kept else [], notes)
 
@@ -308,37 +320,37 @@ def _observers(asked: Request, opened: Journal) -> _Part:
         try:
             made.append(Backend.recorded("observer", fact, opened.path).again(opened).make())
         except (PlanError, PluginError) as error:  # no reason not to go on
-            notes.append(f"letstune: the run goes on without an observer: {error}")
+            notes.append(f"letstune: the run goes on without an observer. {error}")
     return _Part(made, notes=notes)
 
 
 def _observer_fact(fact: Any) -> Mapping[str, Any]:
-    """Return what is recorded of an observer; at first, that was its name and options only."""
+    """Return the fact about an observer; old journals have only its name and options."""
     if isinstance(fact, Mapping):
         return fact
     name, options = fact
     return {"name": name, "options": options, "by": None}
 
 
-def _retried(asked: Request, opened: Journal) -> _Part:
+def _retried(asked: Request, opened: Journal, new: Sequence[Pickle]) -> _Part:
     """Return the failed trials that are tried again: if that is asked for, or by a new trainer."""
     failed = sorted(failure.trial for failure in opened.failures())
     if not failed or asked.retry_failed is False:
         return _Part([])
-    mended = any(pickle.name == "trainer" and is_new(opened, pickle) for pickle in asked.pickles)
+    mended = any(pickle.name == "trainer" for pickle in new)
     if not asked.retry_failed and not mended:
         return _Part([])
-    why = "" if asked.retry_failed else ", since the trainer has changed (--no-retry leaves them)"
+    why = "" if asked.retry_failed else ", since the trainer or its script has changed"
     trials = counted(len(failed), "failed trial")
     return _Part(failed, notes=[f"letstune: {trials} of {opened.path} will be tried again{why}."])
 
 
 def _of_a_new_trainer(opened: Journal, state: State, pickles: Sequence[Pickle]) -> list[str]:
-    """Return what to tell if the trainer is another one than before, and has trained something."""
+    """Return what to tell if a run that has recorded epochs goes on with another trainer."""
     if not state.total_epochs or all(pickle.name != "trainer" for pickle in pickles):
         return []
     return [
-        f"letstune: the trainer, or the script that it is in, has changed since {opened.path} has "
-        f"recorded {counted(state.total_epochs, 'epoch')}; all others are trained "
+        f"letstune: the trainer, or the script that it is in, has changed since {opened.path} "
+        f"recorded {counted(state.total_epochs, 'epoch')}; all other epochs are trained "
         "with it as it is now. If their metric values cannot be compared, give another journal."
     ]

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from letstune.errors import CheckpointError, PlanError, PluginError
-from letstune.journal.journal import Journal, Pickle
+from letstune.journal.journal import Journal
 from letstune.plugins import installed
 from letstune.plugins.hookspecs import PROJECT
 from letstune.plugins.installed import Plugged
+from letstune.rounds.pickles import Pickle
 from letstune.rounds.plan import Plan
-from letstune.runs.given import named, own_place, public_fields, relative
+from letstune.runs.as_recorded import named, own_place, public_fields, relative
 from letstune.runs.pickles import keep, restore
 from letstune.samplers.sampler import Sampler
 from letstune.telling.observers import Observer
@@ -50,14 +51,15 @@ class Backend:
 
     Attributes:
         kind: one of `CLASSES`.
-        name: that of a plugin, for a store and an executor the scheme of its URI; or the class of
-            an object.
-        options: those of the user for its factory; None for an object.
-        by: the distribution that supplies it, and its version; None if that is none.
-        extra: what else the plan says of it: a store's uri and run, or an object's public fields.
+        name: the name that a plugin registers (for a store or an executor, the scheme of its URI),
+            or the class of an object.
+        options: what the user gives to its factory; None for an object.
+        by: the distribution that supplies it, and its version; None if no distribution does.
+        extra: what else the plan says about it: a store's uri and run, or an object's public
+            fields.
         arguments: what its factory gets besides the options: a store's own URI, or an address.
-        made: the object, if it is one, or what `ready` has made.
-        plugged: the plugin that makes it, once that is found.
+        made: the object that was given, or that `ready` has made.
+        plugged: the plugin that makes it, once it is found.
     """
 
     kind: str
@@ -74,12 +76,12 @@ class Backend:
         """Return the backend that is asked for: by a name, with options, by a URI, or an object.
 
         Args:
-            kind: one of `CLASSES`, but for an executor, of which see `Backend.elsewhere`.
+            kind: one of `CLASSES`, but not an executor; for that, see `Backend.elsewhere`.
             given: what the user gave.
             journal: the path of the run's journal.
 
         Raises:
-            PlanError: there is none of that name.
+            PlanError: no backend has that name.
             PluginError: its plugin cannot be found.
         """
         if isinstance(given, CLASSES[kind]):
@@ -93,10 +95,10 @@ class Backend:
 
     @staticmethod
     def elsewhere(workers: Any) -> Backend | None:
-        """Return the executor of a plugin that is asked for; None if that is one of letstune's own.
+        """Return the executor that is asked for, if it is a plugin's; None if it is letstune's own.
 
         Raises:
-            PlanError: there is none for that address.
+            PlanError: no plugin has an executor for that address.
             PluginError: its plugin cannot be found.
         """
         address: Any = workers
@@ -143,7 +145,7 @@ class Backend:
 
     @staticmethod
     def recorded(kind: str, fact: Mapping[str, Any], journal: Path) -> Backend:
-        """Return the backend that a journal names, not yet looked for."""
+        """Return the backend that a journal names, without looking for it."""
         extra = {k: v for k, v in fact.items() if k not in ("name", "options", "by")}
         backend = Backend(
             kind=kind, name=fact["name"], options=fact.get("options"), by=fact["by"], extra=extra
@@ -169,7 +171,7 @@ class Backend:
         return replace(self, made=found, by=installed.supplier(type(found)))
 
     def _installed(self, journal: Path) -> Plugged:
-        if self.by is None:  # of an observer, that was not recorded at first
+        if self.by is None:  # old journals do not record it of an observer
             return installed.find(self.kind, self.name)
         by = self.by
         try:
@@ -177,7 +179,8 @@ class Backend:
         except PlanError as error:
             raise PluginError(
                 f"{journal} was started with {self.kind} {self.name!r} ({by['distribution']} "
-                f"{by['version']}), which is not installed. Install it and resume again:  "
+                f"{by['version']}), which is not installed. Install it and "
+                f"{'it is told again' if self.kind == 'observer' else 'resume again'}:  "
                 f"pip install {by['distribution']}"
             ) from error
 
@@ -199,11 +202,11 @@ class Backend:
         """Return the sampler, store, observer or executor itself.
 
         Args:
-            more: for its factory, behind the `arguments`.
-            given: for its factory, besides the user's options.
+            more: what its factory gets after `arguments`.
+            given: what its factory gets besides the user's options.
 
         Raises:
-            PlanError: it does not take these options.
+            PlanError: its factory does not take these options.
             PluginError: the plugin cannot be loaded, or makes something else.
         """
         if self.made is not None:
@@ -225,7 +228,7 @@ class Backend:
         )
 
     def ready(self) -> Backend:
-        """Return it with what it makes, which `make` then returns whenever it is asked.
+        """Return the backend with its object made, which `make` then returns each time.
 
         Raises:
             PlanError: see `make`.
@@ -239,44 +242,54 @@ class Backend:
         return int(count(*self.arguments, **(self.options or {}))) if count else 1
 
     def another_supplier(self, was: Backend) -> Iterator[str]:
-        """Yield a line if what has the same name is of another plugin or major version of it."""
+        """Yield a line if another plugin, or another major version of it, has the same name."""
         before, after = was.by, self.by
-        # letstune itself resumes what any version of it has started.
+        # letstune's own backends resume what any version of letstune has started.
         if was.name == self.name and before and after and before["distribution"] != "letstune":
             first, second = (by["version"].split(".")[0] for by in (before, after))
             if (before["distribution"], first) != (after["distribution"], second):
                 yield (
-                    f"{self.kind} {was.name!r}: was of {before['distribution']} "
-                    f"{before['version']}, is of {after['distribution']} {after['version']}; to go "
-                    "on with that, accept_changes=True or --accept-changes"
+                    f"{self.kind} {was.name!r}: was from {before['distribution']} "
+                    f"{before['version']}, is from {after['distribution']} {after['version']}; to "
+                    "go on with it, give accept_changes=True or --accept-changes"
                 )
 
     def differs(self, was: Backend) -> Iterator[str]:
-        """Yield a line if a recorded backend is another one, whoever supplies it."""
+        """Yield a line if the recorded backend differs; who supplies it does not matter."""
         before, after = (json.dumps(b._comparable(), sort_keys=True) for b in (was, self))
         if before != after:
             yield f"{self.kind}: was {before}, is {after}"
 
     def _comparable(self) -> dict[str, Any]:
-        """Return its fact without what differs by nature: a store's own folder, the supplier."""
+        """Return its fact without what may differ: a store's own folder, the supplier."""
         fact = {k: v for k, v in self.fact().items() if k not in ("run", "by")}
         if self.options is None:
-            fact["name"] = ":".join(today(*self.name.split(":", 1)))
+            fact["name"] = _name_today(self.name)
+            fact["fields"] = {k: _name_today(v) for k, v in self.extra["fields"].items()}
         return fact
 
 
+def _name_today(value: Any) -> Any:
+    """Return what is recorded of an object with the name that its class has now, if it has one."""
+    if not isinstance(value, str) or ":" not in value:
+        return value
+    path, _, digest = value.partition(" ")
+    return " ".join([":".join(today(*path.split(":", 1))), *([digest] if digest else [])])
+
+
 def open_store(journal: Path, plan: Plan) -> Store:
-    """Return the store of a run, if that can be had without unpickling anything.
+    """Return the store of a run, if it can be made without unpickling anything.
 
     Raises:
-        CheckpointError: it cannot.
+        CheckpointError: the store can only be unpickled.
         PluginError: its plugin is not installed, or cannot be loaded.
     """
     backend = Backend.recorded("store", plan.store, journal)
     if backend.options is None:
         raise CheckpointError(
-            f"{journal}: its checkpoints are in a store of its own, {backend.name}, which only "
-            "letstune.resume brings back, since that runs code of the journal."
+            f"{journal}: its checkpoints are in a store that is kept as a pickle, {backend.name}. "
+            "To unpickle it runs code of the journal, which only letstune.resume does: load them "
+            "from what that returns."
         )
     store: Store = replace(backend, plugged=backend._installed(journal)).make()
     return store
@@ -303,7 +316,7 @@ def _of_store(what: str, given: Any, journal: Path) -> Backend:
     """Return the backend of a store that is a directory or a URI.
 
     Each run has a folder of its own in it, so that sweeping one cannot touch another. A directory
-    below that of the journal is described relative to that, so that both can move.
+    below the journal's folder is described relative to it, so that both can move.
     """
     uri: Any = given
     options: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""`letstune check`: is a run what its journal says, and what of it can be mended."""
+"""`letstune check`: whether a run is what its journal says, and what can be mended."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def check_run(path: Path, *, fix: bool = False) -> list[Finding]:
             damaged. Nobody else may be working on the run then.
 
     Raises:
-        JournalError: the journal cannot be read, is of no legal run, or is being worked on.
+        JournalError: the journal cannot be read, holds no legal run, or is being worked on.
         StoreError: the checkpoints cannot be looked at. Nothing was written off.
     """
     path = journal_path(path)
@@ -57,14 +57,14 @@ def _check(journal: Journal, *, fix: bool) -> list[Finding]:
         store = open_store(journal.path, plan)
         findings = list(_damaged(journal, plan, state))
         lost = list(_lost(store, state))
-        if lost and not fix:  # unless somebody who works on the run let it go meanwhile
+        if lost and not fix:  # unless whoever works on the run has deleted it meanwhile
             gone = journal.deletions()
             lost = [found for found in lost if found[:2] not in gone]
         for number, epoch, why in lost:
             findings.append(Finding(why, f"trial {number}, epoch {epoch}", mended=fix))
         if fix:
             journal.append([CheckpointDeleted(n, epoch, "missing") for n, epoch, _ in lost])
-            for number, epoch, _ in lost:  # what is left of them is nobody's now
+            for number, epoch, _ in lost:  # no row points any more to what is left of them
                 del state.trials[number].kept[epoch]
         pointed_at = {stored.uri for trial in state.trials for stored in trial.kept.values()}
         # While somebody works on the run, a checkpoint is there before its row.
@@ -81,7 +81,7 @@ def _check(journal: Journal, *, fix: bool) -> list[Finding]:
 
 
 def _damaged(journal: Journal, plan: Plan, state: State) -> Iterator[Finding]:
-    """Yield what is recorded, and cannot be what was."""
+    """Yield what the journal holds that cannot be what was recorded."""
     for name in ("trainer", "dataset", "sampler", "store"):
         try:
             journal.pickle(name)

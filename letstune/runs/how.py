@@ -1,6 +1,6 @@
 """How a run is carried out: by whom, and within which limits.
 
-It may change at any time, and changes when things happen, never what.
+All of this may change at any time. It decides when things happen, never what.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def asked_how(given: Mapping[str, Any], executor: Backend | None) -> dict[str, A
 
     Args:
         given: the arguments of `tune` of these names; None for what is not asked for.
-        executor: of a plugin, if one is asked for.
+        executor: a plugin's executor, if one is asked for.
 
     Raises:
         PlanError: an argument is not what it must be.
@@ -34,8 +34,9 @@ def asked_how(given: Mapping[str, Any], executor: Backend | None) -> dict[str, A
     gpus = given["gpus"]
     if gpus is not None and executor is not None:
         raise PlanError(
-            f"gpus={gpus!r}: these are of this machine, but workers={given['workers']!r} trains "
-            "elsewhere. Leave gpus out, and ask the cluster for them, with options of workers."
+            f"gpus={gpus!r}: gpus are devices of this machine, but workers={given['workers']!r} "
+            "trains elsewhere. Leave gpus out, and ask the cluster for devices with options of "
+            "workers."
         )
     if gpus is not None:
         devices = tuple(visible_devices(gpus, os.environ))
@@ -52,7 +53,7 @@ def _asked_workers(workers: Any, executor: Backend | None) -> dict[str, Any]:
     if workers is None:
         return {}
     if executor is not None:
-        # An object cannot be recorded: a resume has to be given it, or another one.
+        # An object cannot be recorded: whoever resumes must give it, or another one.
         recordable = isinstance(workers, str | list | tuple)
         return {
             "workers": workers if recordable else None,
@@ -72,14 +73,12 @@ def _seconds(name: str, value: Any) -> float | None:
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
     if not number or not 0 <= seconds < math.inf:
-        raise PlanError(
-            f"{name}={value!r}: expected seconds, or a timedelta; 0 for as long as it takes."
-        )
+        raise PlanError(f"{name}={value!r}: expected seconds, or a timedelta; 0 for no limit.")
     return float(seconds) or None
 
 
 def how_many_workers(how: How) -> int:
-    """Return how many processes of this machine are to train; 0 for this one.
+    """Return how many worker processes train on this machine; 0 if this process does.
 
     Raises:
         PlanError: all devices are wanted, and there are none; or this process is to train, and
@@ -107,8 +106,8 @@ def first_lag(plan: Plan, executor: Backend | None) -> int:
     """Return the lag that a new run gets by default: what keeps its workers busy.
 
     Args:
-        plan: the run's, but for the lag.
-        executor: of a plugin, if it is to train.
+        plan: the run's plan, in which only the lag is missing.
+        executor: a plugin's executor, if one trains.
 
     Raises:
         PlanError: see `how_many_workers`.
@@ -121,7 +120,7 @@ def first_lag(plan: Plan, executor: Backend | None) -> int:
 
 
 def own_executor(plan: Plan) -> Backend:
-    """Return letstune's own executor, as a plan has it.
+    """Return letstune's own executor, as a plan asks for it.
 
     Raises:
         PlanError: see `how_many_workers`.
@@ -134,7 +133,7 @@ def own_executor(plan: Plan) -> Backend:
 
 
 def crowded(plan: Plan) -> str:
-    """Return what to tell a user whose workers have more threads than there are cores, if so."""
+    """Return a warning if the workers have more threads than there are cores, else nothing."""
     count, cores = how_many_workers(plan), usable_cores()
     if not count or not plan.threads or "OMP_NUM_THREADS" in os.environ:
         return ""
@@ -144,5 +143,5 @@ def crowded(plan: Plan) -> str:
         f"letstune: each of {count} workers has {counted(plan.threads, 'thread')}, on "
         f"{counted(cores, 'core')}: as many "
         "as when the run began, so that nothing comes out differently. With OMP_NUM_THREADS=1 in "
-        "the environment, it is faster, and may differ in the last bits."
+        "the environment, the run is faster, but may differ in the last bits."
     )

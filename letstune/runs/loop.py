@@ -5,8 +5,9 @@ This is the only place that does and records. It decides nothing.
 
 from __future__ import annotations
 
+import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -25,6 +26,7 @@ from letstune.rounds.decisions import (
 )
 from letstune.rounds.events import (
     CheckpointDeleted,
+    EpochFinished,
     Event,
     SpaceExhausted,
     Task,
@@ -33,7 +35,10 @@ from letstune.rounds.events import (
     TrialProposed,
     WorkerDied,
 )
+from letstune.rounds.failures import Streaks, signature
 from letstune.rounds.state import State
+from letstune.runs.deadline import Deadline
+from letstune.runs.remarks import Remarks, mistaken
 from letstune.runs.signals import interruptible
 from letstune.runs.skip import may_skip, requests, stop_of
 from letstune.samplers.sampler import Observation, Sampler, propose_distinct
@@ -54,6 +59,8 @@ class Runner:
     """Runs a plan from wherever its journal stands to its end.
 
     ``token`` names this process in attempts, so that no checkpoint's name is ever used again.
+    ``endless`` adds trials as long as there is time. ``out_of_time`` tells that there was not
+    enough for all that was left to do, and ``stopped`` why it has ended too early, if it has.
     """
 
     state: State
@@ -65,14 +72,25 @@ class Runner:
     audience: Audience
     token: str
     passthrough_errors: bool = False
+    streaks: Streaks = field(default_factory=lambda: Streaks(0))
+    deadline: Deadline = field(default_factory=Deadline)
+    endless: bool = False
+    out_of_time: bool = False
+    stopped: str = ""
     _running: dict[int, Task] = field(default_factory=dict)
     _due: list[CheckpointDeleted] = field(default_factory=list)
     _seen: dict[int, Observation] = field(default_factory=dict)
     _taken: set[str] = field(default_factory=set)
+    _late: set[int] = field(default_factory=set)
+    _between: set[int] = field(default_factory=set)  # two epochs
     _started: int = 0
     _looked: float = -LOOK
     _deaf: bool = False
     _stopping: bool = False
+    _remarks: Remarks = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._remarks = Remarks(self.state, self.audience.tell)
 
     def run(self) -> None:
         """Train until the plan is done.
@@ -80,15 +98,17 @@ class Runner:
         Raises:
             Interrupted: a signal asked for a stop; the epoch in flight was recorded.
             KeyboardInterrupt: one of them came twice.
-            LetstuneError: the trainer breaks its contract, a checkpoint is missing, or the
-                journal cannot be written.
-            Exception: a trainer raised it, and ``passthrough_errors`` is set.
+            LetstuneError: the trainer breaks its contract in the very first epoch, a checkpoint is
+                missing, or the journal cannot be written.
+            Exception: a trainer raised it, and ``passthrough_errors`` is set; if that was in
+                another process, a `TrainerError` with its traceback.
         """
         with interruptible() as interrupted:
             try:
                 self.audience.started(self.journal.path, self.state.plan)
                 self._train(interrupted)
-                if not self.state.finished:
+                planned = self.state.finished or (self.endless and self.out_of_time)
+                if not planned and not self.stopped:
                     raise Interrupted(str(self.journal.path))
             except BaseException as error:
                 stopped = isinstance(error, Interrupted | KeyboardInterrupt)
@@ -100,8 +120,9 @@ class Runner:
                 self.audience.finished(how)
                 raise
             else:
-                self.journal.end_session("finished")
-                self.audience.finished("finished")
+                how = "error" if self.stopped else "finished"
+                self.journal.end_session(how)
+                self.audience.finished(how)
             finally:
                 self.executor.close()
 
@@ -119,18 +140,26 @@ class Runner:
             errors = self._take(deliveries)
             if errors and self.passthrough_errors:
                 raise errors[0]
+            if self._fails_alike():
+                return
+            self._call_off()
             self.executor.recorded()
             if time.monotonic() >= self._looked + LOOK:
                 self._look()
-        # Those asked for as the run ends, too: left behind, they would be obeyed by whoever
-        # extends it, of trials that had come to their end when they were asked for.
+        # Requests may have come as the run ended. If they were left behind, whoever extends the run
+        # would obey them, though the trials had ended when they were made.
         self._look()
         self._record(())  # what was let go last
 
     def _start_tasks(self) -> bool:
         """Keep the executor busy; tell whether it is."""
         while (slots := self.executor.slots - len(self._running)) > 0:
-            for task in next_tasks(self.state.plan, self.state, self._running, slots):
+            tasks = next_tasks(self.state.plan, self.state, self._busy(), slots)
+            if late := [t.trial for t in tasks if not self.deadline.allows(self.state, t.trial)]:
+                self._late.update(late)
+                self.out_of_time = True
+                continue  # others may be quicker
+            for task in tasks:
                 self._started += 1
                 task = task._replace(attempt=f"{self.token}-{self._started}")
                 self._running[task.trial] = task
@@ -138,10 +167,57 @@ class Runner:
                 slots -= 1
             # Only now, since a sampler may take its time, and workers need not wait for it.
             proposal = next_proposal(self.state.plan, self.state, slots) if slots else None
-            if proposal is None:
+            if proposal is None and not self._grow():
                 break
-            self._propose(proposal)
+            if proposal is not None:
+                if not self.deadline.allows(self.state):
+                    self.out_of_time = True
+                    break
+                self._propose(proposal)
         return bool(self._running)
+
+    def _busy(self) -> Collection[int]:
+        """Return the trials that are in training, and those for which there is no time."""
+        return {*self._running, *self._late} if self._late else self._running
+
+    def _grow(self) -> bool:
+        """Plan more trials, if nothing but the time is an end to them; tell whether it did."""
+        if not (self.endless and self.state.finished and self.deadline.allows(self.state)):
+            return False
+        sizes = self.state.plan.cohort_sizes
+        more = self.state.plan.n_trials + max(sizes[-1], self.executor.slots)
+        self.journal.grow({"n_trials": more})
+        self.state = self.journal.load()[1]
+        self._let_go()
+        return not self.state.finished
+
+    def _call_off(self) -> None:
+        """Let no trial go on to an epoch for which there is no time."""
+        for trial in self._between & self._running.keys():
+            if not self.deadline.allows(self.state, trial):
+                del self._running[trial]
+                self.executor.cancel(trial)
+                self._late.add(trial)
+                self.out_of_time = True
+        self._between.clear()
+
+    def _fails_alike(self) -> bool:
+        """Tell whether the session is to end, since trial after trial has failed alike."""
+        if self.streaks.end is None or self.state.finished:
+            return False
+        k, failures = self.streaks.end
+        trials = ", ".join(str(failure.trial) for failure in failures[:10])
+        *_, where = signature(failures[-1])
+        path = shlex.quote(str(self.journal.path))
+        self.stopped = (
+            f"{len(failures)} trials in a row failed alike in round {k + 1} (trials {trials}): "
+            f"{failures[-1].message}\n{where and f'It was raised in {where}. '}"
+            f"The run was stopped, and all is recorded; `letstune show {path} "
+            f"{failures[-1].trial}` has the traceback. Mend the cause and run this again: what "
+            "failed is tried again when the trainer has changed, or by `letstune retry`. To go on "
+            "regardless: max_failures=0, --max-failures 0."
+        )
+        return True
 
     def _propose(self, proposal: Proposal) -> None:
         """Have a cohort proposed, all of it or nothing."""
@@ -192,6 +268,8 @@ class Runner:
         events: list[Event] = []
         deaths: list[tuple[Task, WorkerDied]] = []
         errors: list[BaseException] = []
+        if not self.state.total_epochs:
+            self._refuse_mistaken(deliveries)
         for delivery in deliveries:
             task = self._running.get(delivery.trial)
             if task is None or task.attempt != delivery.attempt:
@@ -214,6 +292,19 @@ class Runner:
             self._record(counted)
         return errors + self._fail_doomed()
 
+    def _refuse_mistaken(self, deliveries: Sequence[Delivery]) -> None:
+        """End a run with nothing recorded, if its very first epoch shows that it is no good."""
+        attempts = {task.attempt for task in self._running.values()}
+        first = [delivery for delivery in deliveries if delivery.attempt in attempts]
+        error = mistaken(self.state.plan, first)
+        if error is None:
+            return
+        for delivery in first:
+            for event in delivery.events:
+                if isinstance(event, EpochFinished) and event.checkpoint is not None:
+                    self._delete(event.checkpoint.uri)
+        raise error
+
     def _tell_preempted(self, death: WorkerDied) -> None:
         self.audience.tell(
             f"A worker was preempted in epoch {death.epoch} of trial {death.trial}, by "
@@ -223,9 +314,8 @@ class Runner:
     def _died_in_flight(self, task: Task, death: WorkerDied) -> bool:
         """Tell whether a worker died in an epoch, now that all that it delivered is recorded.
 
-        One that died after the last epoch of its task is nobody's loss. And were that recorded, a
-        resume, to which the trial may have gone on since, could not tell it from a death at the
-        beginning of the next round.
+        A death after the last epoch of its task costs nothing. If it were recorded, a resume could
+        not tell it from a death at the beginning of the trial's next round.
         """
         trial = self.state.trials[task.trial]
         done = trial.seconds if task.timed else trial.epochs
@@ -266,8 +356,8 @@ class Runner:
     def _record(self, events: Sequence[Event]) -> None:
         """Make events true: journal first, then state, then whoever wants to know.
 
-        Deletions that the events before have made due are recorded along with these, which saves
-        a sync an epoch; only then are the checkpoints deleted, so that the journal never points
+        Deletions that earlier events have made due are recorded along with these events, which
+        saves a sync per epoch. The checkpoints are deleted after that, so the journal never points
         to one that is gone.
         """
         due, self._due = self._due, []
@@ -278,15 +368,20 @@ class Runner:
             self._delete(stored.uri)
         for event in events:
             self.state.apply(event)
+            self.streaks.see(event, self.state)
+            if isinstance(event, EpochFinished):
+                self.deadline.see(event)
+                self._between.add(event.trial)
         self._let_go()
         self.audience.recorded(events, self.state)
+        self._remarks.recorded(events, self.state)
 
     def _delete(self, uri: str) -> None:
         try:
             self.store.delete(uri)
         except Exception as error:  # noqa: BLE001 (whatever a store may raise)
-            # Nothing points to it any more, so the run can do without its being gone.
-            line = f"Checkpoint {uri} cannot be deleted: {error}. `letstune check --fix` will."
+            # Nothing points to it any more, so the run can go on while it is still there.
+            line = f"Checkpoint {uri} cannot be deleted: {error}. `letstune check --fix` does it."
             self.audience.tell(line)
 
     def _let_go(self) -> None:

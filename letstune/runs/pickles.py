@@ -1,4 +1,4 @@
-"""What a run has of its user, kept in the journal as pickles and brought back: trainer, dataset."""
+"""The user's trainer and dataset: kept in the journal as pickles, and brought back."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from typing import Any, Final
 
 from letstune._version import __version__
 from letstune.errors import PickleError
-from letstune.journal.journal import Journal, Pickle
+from letstune.journal.journal import Journal
+from letstune.rounds.pickles import Pickle
 from letstune.rounds.plan import Plan
 from letstune.training import pickling
 
@@ -46,7 +47,7 @@ def restore(journal: Journal, name: str, help_with: str) -> Any:
 
 
 def is_new(journal: Journal, kept: Pickle) -> bool:
-    """Tell whether a pickle is of something else than what the journal keeps by its name."""
+    """Tell whether a pickle differs from the one that the journal keeps under its name."""
     if journal.pickle_sha256(kept.name) == kept.sha256:
         return False
     before, fingerprint = journal.pickle(kept.name), kept.about.get("fingerprint")
@@ -73,13 +74,14 @@ def keep_dataset(dataset: object, *, needed: bool = False) -> tuple[Pickle | Non
         why = str(error)
     return None, (
         f"letstune: the dataset is not kept in the journal: {why}. The run can be resumed all the "
-        "same: letstune.resume(journal, dataset=...), or this script again."
+        "same: call letstune.resume(journal, dataset=...), or run this script again."
     )
 
 
 def describe_dataset(dataset: object, *, kept: bool) -> dict[str, Any]:
-    """Return the plan's fact about a dataset: its type, its value if that is simple."""
-    # A path is its text: the classes of paths differ between systems and versions of Python.
+    """Return the plan's fact about a dataset: its type, and its value if that is simple."""
+    # Of a path, the text counts: the classes of paths differ between systems and versions of
+    # Python.
     value: object = os.fspath(dataset) if isinstance(dataset, os.PathLike) else dataset
     kind = pickling.type_name(type(value))
     simple = isinstance(value, str | int | float | bool | None)
@@ -96,7 +98,7 @@ def is_the_same_dataset(journal: Journal, given: Pickle | None) -> bool:
 def compare_dataset(journal: Journal, given: Pickle | None) -> list[str]:
     """Return what to tell if a dataset is not the one that is kept, byte for byte.
 
-    No error: the same data may be pickled in different ways.
+    It is not an error: the same data may be pickled in different ways.
     """
     if given is None or journal.pickle_sha256("dataset") in (None, given.sha256):
         return []
@@ -114,11 +116,11 @@ def restore_dataset(journal: Journal, plan: Plan) -> Any:
     """
     if not plan.dataset["kept"]:
         raise PickleError(
-            f"{journal.path}: its dataset, a {plan.dataset['type']}, was not kept. Give it: "
-            "letstune.resume(journal, dataset=...) or, if it is text, --dataset; or run the script "
-            "again that started the run."
+            f"{journal.path}: its dataset, a {plan.dataset['type']}, was not kept. Give it "
+            "with letstune.resume(journal, dataset=...) or, if it is text, with --dataset; or run "
+            "the script that started the run again."
         )
-    return restore(journal, "dataset", "give it: dataset=..., --dataset TEXT.")
+    return restore(journal, "dataset", "give the dataset with dataset=... or --dataset TEXT.")
 
 
 # The packages in use
@@ -128,13 +130,12 @@ def versions(trainer: object) -> dict[str, str]:
     """Return the versions of Python, letstune, NumPy, and the distributions that a trainer uses.
 
     These are what the trainer's module has imported, by the names by which they are installed;
-    what is no distribution, and yet has a ``__version__``, goes by the name of its package.
+    a package that is not from a distribution, but has a ``__version__``, goes by its own name.
     """
-    own = type(trainer).__module__.partition(".")[0]
     packages = set(_imported(sys.modules.get(type(trainer).__module__)))
     found = {"letstune": __version__, "python": platform.python_version()}
     found["numpy"] = metadata.version("numpy")
-    for package in packages - {own, "letstune", *sys.stdlib_module_names}:
+    for package in packages - {"__main__", "letstune", *sys.stdlib_module_names}:
         installed = _distribution(package)
         version = vars(sys.modules[package]).get("__version__")
         if installed is not None:
@@ -146,10 +147,10 @@ def versions(trainer: object) -> dict[str, str]:
 
 @cache
 def _distribution(package: str) -> str | None:
-    """Return which distribution an imported package is of, as scikit-learn for sklearn.
+    """Return the distribution of an imported package, such as scikit-learn for sklearn.
 
-    Not by `importlib.metadata.packages_distributions`, which reads the list of files of each one
-    that is installed: a second, where large ones are.
+    `importlib.metadata.packages_distributions` is not used: it reads the list of files of every
+    distribution, which takes a second where large ones are installed.
     """
     path = vars(sys.modules[package]).get("__path__", ())
     folders = [str(Path(folder).parent) for folder in path]
@@ -164,9 +165,9 @@ def _distribution(package: str) -> str | None:
 
 
 def _imported(module: ModuleType | None) -> Iterator[str]:
-    """Yield the packages of what a module has among its names, without importing any."""
+    """Yield the packages from which a module has its names, without importing any."""
     for value in vars(module).values() if module else ():
-        # Not getattr of a module, which may import on being asked.
+        # Not getattr, since a module may import something when it is asked for a name.
         is_module = isinstance(value, ModuleType)
         name = vars(value).get("__name__") if is_module else getattr(value, "__module__", None)
         package = str(name).partition(".")[0]

@@ -1,8 +1,8 @@
-"""A rehearsal: whether a trainer comes out the same in pieces, before a night hangs on it.
+"""A rehearsal: whether a trainer comes out the same in pieces as straight on.
 
-That a run resumes exactly is letstune's doing but for one thing: what a trainer saves, and loads,
-must be all that its next epoch depends on. What is forgotten there raises nothing, and is seen only
-by comparing.
+letstune sees to it that a run resumes exactly, but for one thing: a trainer must save, and load,
+all that its next epoch depends on. If it forgets something, no error is raised; only a comparison
+shows it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ class Difference(NamedTuple):
     """Where a trial came out differently for the first time.
 
     ``what`` is the metric, or ``status``, if the trial ended differently; ``straight`` and
-    ``resumed`` are its values, None where there is none. That of a failure has its message.
+    ``resumed`` are its values, None where there is none. The status of a failed trial includes the
+    message.
     """
 
     trial: int
@@ -48,21 +49,22 @@ def rehearse(
 ) -> list[Difference]:
     """Return where training in pieces differs from training straight on; nothing if it never does.
 
-    Trains the same random trials twice: once from the first epoch to the last, and once epoch by
-    epoch, as if the run were killed after each round of one epoch, of which the better half goes
-    on: a new process loads the dataset, and then, for one trial after another, the model. Metric
-    values are compared to the last bit. Nothing is kept.
+    It trains the same random trials twice: once from the first epoch to the last, and once in
+    pieces, as if the run were killed after each epoch. For each epoch, a new process loads the
+    dataset, and then the model of one trial after another. After each epoch, the better half of the
+    trials goes on. Metric values are compared to the last bit. Nothing is kept.
 
-    A `SimpleTrainer` has only one epoch, so it is only seen whether the seeds are all that it
-    depends on.
+    A `SimpleTrainer` has only one epoch, so this only shows whether it depends on nothing but its
+    seeds.
 
     Args:
-        trainer: what is going to be tuned.
-        dataset: for its `load_dataset`, which is called once for each epoch, and once more. A part
-            of the real one may do.
-        n_trials: how many trials. With one, what is left behind by others is not noticed.
-        epochs: how many epochs of each, 2 or more.
-        seed: of all randomness.
+        trainer: the trainer that is going to be tuned.
+        dataset: passed to its `load_dataset`, which is called once for each epoch, and once more. A
+            part of the real dataset may be enough.
+        n_trials: how many trials to train. One alone does not show what trials leave behind for
+            others.
+        epochs: how many epochs to train each of them, 2 or more.
+        seed: the seed of all randomness.
 
     Raises:
         PlanError: an argument is not what it must be.
@@ -94,7 +96,7 @@ def rehearse(
     options: dict[str, Any] = {"dataset": dataset, "seed": seed, "workers": 1, "progress": False}
     with TemporaryDirectory(prefix="letstune-") as name:
         folder = Path(name)
-        # What is told of the journals is of no use: they are gone in the end. The trainer's own
+        # Lines about the journals are of no use, since these are gone in the end. The trainer's own
         # lines come from the worker, and are not held back.
         with redirect_stderr(io.StringIO()):
             once = tune(trainer, n_trials, journal=folder / "a.db", rounds=straight, **options)
@@ -122,7 +124,7 @@ def _differences(straight: TuningResults[Any], resumed: TuningResults[Any]) -> I
                     yield Difference(trial.trial_id, after.epoch, name, was, is_)
             if found:
                 break
-        # One that did not advance has fewer epochs, which is as it should be.
+        # A trial that did not advance has fewer epochs, as it should.
         done, ended = len(trial.epochs), trial.status in ("stopped", "failed")
         as_before = (other.status, len(other.epochs)) == (trial.status, done)
         if not found and (len(other.epochs) < done or (ended and not as_before)):

@@ -16,20 +16,22 @@ from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
 from letstune.errors import PlanError
-from letstune.journal.journal import Pickle
 from letstune.rounds.numbers import whole_number
+from letstune.rounds.pickles import Pickle
 from letstune.rounds.plan import SIMPLE_ROUNDS, Plan, Rounds
 from letstune.rounds.seeding import fresh_seed
 from letstune.runs.backend import Backend
+from letstune.runs.deadline import seconds_left
 from letstune.runs.how import asked_how, first_lag, how_many_workers
 from letstune.runs.pickles import describe_dataset, keep, keep_dataset, versions
+from letstune.training.direction import advice
 from letstune.training.pickling import type_name
 from letstune.training.trainer import SimpleTrainer, check_trainer, params_class
 from letstune.workers.machine import own_threads
 
 
 class Recorded(Enum):
-    """What an argument is that is not given, where None would be given."""
+    """The value of an argument that is not given, where None could be given."""
 
     RECORDED = "<recorded>"
 
@@ -38,10 +40,12 @@ class Recorded(Enum):
 
 
 RECORDED: Final = Recorded.RECORDED
+COHORT: Final = 64
+"""How many trials a run begins with, and compete, if it is to go on until the time is up."""
 
 
 class First(NamedTuple):
-    """What a new journal says of its run, what it keeps, and what is told when it is there."""
+    """The facts and the pickles of a new journal, and what to tell once it is there."""
 
     facts: dict[str, Any]
     pickles: list[Pickle]
@@ -52,13 +56,14 @@ class First(NamedTuple):
 class Request:
     """What is asked of a run: the arguments of `tune` or `resume`.
 
-    What is not asked for is None, or `RECORDED` where None may be asked for, or is a mistake.
+    What may be left to the journal is `RECORDED` if it is; what has a default, None.
 
     Attributes:
         journal: the path of the journal.
         named: whether the user knows that path.
-        begins: whether it may begin the run, as `tune` does. Then it names the whole plan, with
-            which a run that is there must have been begun; if not, it changes what it names.
+        begins: whether it may begin the run, as `tune` does. Such a request names the whole plan,
+            and a run that is there must have been begun with the same plan. Any other request
+            changes only what it names.
 
     Raises:
         LetstuneError: something is not what it must be. Nothing was written.
@@ -67,13 +72,13 @@ class Request:
     journal: Path
     named: bool = True
     begins: bool
-    trainer: Any = None
+    trainer: Any = RECORDED
     n_trials: Any = RECORDED
     dataset: Any = RECORDED
-    rounds: Any = None
-    sampler: Any = None
+    rounds: Any = RECORDED
+    sampler: Any = RECORDED
     store: Any = RECORDED
-    observers: Any = None
+    observers: Any = RECORDED
     workers: Any = None
     gpus: Any = None
     epoch_timeout: Any = None
@@ -86,12 +91,28 @@ class Request:
     progress: bool | None = None
     accept_changes: bool = False
     retry_failed: bool | None = None
+    max_failures: Any = None
+    until: Any = None
+    for_: Any = None
 
     def __post_init__(self) -> None:
         # What can be refused is refused here: each of these is worked out once, and kept.
-        _ = self.how, self.values, self.backends, self.told, self.pickles, self.kept_dataset
+        _ = self.how, self.values, self.backends, self.lengths
         if self.begins:
-            self.rounds_of(None)
+            _ = self.told, self.pickles, self.kept_dataset, self.rounds_of(None)
+        if self.max_failures is not None:
+            whole_number("max_failures", self.max_failures, 0)
+        seconds_left(self.until, self.for_)
+
+    @property
+    def endless(self) -> bool:
+        """Whether there are to be trials as long as there is time, if this begins the run."""
+        return self.begins and self.timed and self.n_trials is None
+
+    @property
+    def timed(self) -> bool:
+        """Whether the session is to end at some time."""
+        return self.until is not None or self.for_ is not None
 
     @cached_property
     def executor(self) -> Backend | None:
@@ -106,9 +127,9 @@ class Request:
 
     @cached_property
     def values(self) -> dict[str, Any]:
-        """Those fields of `Plan` that are asked for and are not for other parts to describe."""
-        asked: dict[str, Any] = {} if self.trainer is None else facts_of_trainer(self.trainer)
-        if self.n_trials is not RECORDED:
+        """The fields of `Plan` that are asked for, except those that other parts describe."""
+        asked: dict[str, Any] = {} if self.trainer is RECORDED else facts_of_trainer(self.trainer)
+        if self.n_trials is not RECORDED and not self.endless:
             asked["n_trials"] = whole_number("n_trials", self.n_trials, 1)
         for name in ("lag", "seed"):
             if (given := getattr(self, name)) is not None:
@@ -123,7 +144,7 @@ class Request:
     def backends(self) -> dict[str, Backend]:
         """The sampler and the store, if they are asked for, made."""
         asked = {}
-        if self.sampler is not None:
+        if self.sampler is not RECORDED:
             asked["sampler"] = Backend.of("sampler", self.sampler, self.journal).ready()
             asked["sampler"].make().check(params_class(self.trainer).space())
         if self.store is not RECORDED:
@@ -133,7 +154,7 @@ class Request:
     @cached_property
     def told(self) -> tuple[Backend, ...] | None:
         """The observers that are asked for, made."""
-        if self.observers is None:
+        if self.observers is RECORDED:
             return None
         if isinstance(self.observers, str) or not isinstance(self.observers, Iterable):
             raise PlanError(
@@ -143,13 +164,13 @@ class Request:
 
     @cached_property
     def pickles(self) -> list[Pickle]:
-        """What is to be kept of the trainer, and of a sampler and a store that are objects."""
-        kept = [] if self.trainer is None else [keep("trainer", self.trainer)]
+        """The pickles to keep of the trainer, and of a sampler and a store that are objects."""
+        kept = [] if self.trainer is RECORDED else [keep("trainer", self.trainer)]
         return kept + [p for b in self.backends.values() if (p := b.pickle()) is not None]
 
     @cached_property
     def kept_dataset(self) -> tuple[Pickle | None, str]:
-        """What is to be kept of the dataset, or why it cannot be."""
+        """The dataset's pickle, or why it cannot be kept."""
         if self.dataset is RECORDED:
             return None, ""
         elsewhere = self.executor is not None or bool(self.how.get("workers"))
@@ -160,31 +181,50 @@ class Request:
         """The plan's fact about the dataset."""
         return describe_dataset(self.dataset, kept=self.kept_dataset[0] is not None)
 
-    def rounds_of(self, recorded: Plan | None) -> Rounds:
-        """Return the rounds that are asked for; a bare list keeps all else as recorded.
-
-        Raises:
-            PlanError: they are none, or the trainer takes none.
-        """
-        given = self.rounds
-        simple = self.values["simple"] if self.trainer is not None else recorded and recorded.simple
-        if simple and given is not None:
-            raise PlanError(
-                f"rounds={given!r}: a SimpleTrainer trains each trial in one go, so it takes "
-                "no rounds. Leave them out, or derive the trainer from letstune.EpochTrainer."
-            )
-        if given is None:
-            default = Rounds(SIMPLE_ROUNDS) if simple else Rounds()
-            return default if recorded is None else recorded.rounds
-        if isinstance(given, Rounds):
+    @cached_property
+    def lengths(self) -> Any:
+        """The rounds that are asked for: as such, or as a tuple of lengths; None if none are."""
+        given = None if self.rounds is RECORDED else self.rounds
+        if given is None or isinstance(given, Rounds):
             return given
         if isinstance(given, str | bytes) or not hasattr(given, "__iter__"):
             raise PlanError(
                 f"rounds={given!r}: expected numbers of epochs, such as [3, 9, 36], or timedeltas."
             )
+        return tuple(given)
+
+    def rounds_of(self, recorded: Plan | None) -> Rounds:
+        """Return the rounds that are asked for; a bare list keeps all else as recorded.
+
+        Raises:
+            PlanError: the argument is not rounds, or the trainer takes none.
+        """
+        given = self.lengths
+        simple = self.values.get("simple", recorded and recorded.simple)
+        if simple and given is not None:
+            raise PlanError(
+                f"rounds={given!r}: a SimpleTrainer trains each trial in one go, so it takes "
+                "no rounds. Leave them out, or derive the trainer from letstune.EpochTrainer."
+            )
+        if given is None and recorded is not None:
+            return recorded.rounds
+        if given is None:
+            return self._in_cohorts(Rounds(SIMPLE_ROUNDS) if simple else Rounds())
+        if isinstance(given, Rounds):
+            return self._in_cohorts(given)
         if recorded is None or self.begins:
-            return Rounds(given)
+            return self._in_cohorts(Rounds(given))
         return Rounds(given, keep=recorded.rounds.keep, cohort=recorded.rounds.cohort)
+
+    def _in_cohorts(self, rounds: Rounds) -> Rounds:
+        """Return rounds in which there can be trials without end: else, all would be one cohort."""
+        if (
+            not self.endless
+            or rounds.cohort is not None
+            or self.backends["sampler"].make().adaptive
+        ):
+            return rounds
+        return replace(rounds, cohort=COHORT)
 
     def first_plan(self) -> Plan:
         """Return the plan of a run that this begins.
@@ -193,7 +233,7 @@ class Request:
             LetstuneError: the executor cannot be reached, to ask how many tasks it can train.
         """
         sampler, store = self.backends["sampler"], self.backends["store"]
-        asked = {"lag": 0, "seed": fresh_seed(), **self.values, **self.how}
+        asked = {"lag": 0, "seed": fresh_seed(), "n_trials": COHORT, **self.values, **self.how}
         plan = Plan(
             **asked,
             rounds=self.rounds_of(None),
@@ -212,14 +252,16 @@ class Request:
         Raises:
             LetstuneError: see `first_plan`.
         """
-        facts = self.first_plan().to_facts()
+        plan = self.first_plan()
+        facts = plan.to_facts()
         facts |= {"versions": versions(self.trainer), "observers": named_observers(self.told or ())}
+        facts |= {"endless": True} if self.endless else {}
         path, (dataset, why_not) = self.journal, self.kept_dataset
         where = "" if self.named else f"letstune: {path}; resume with: {to_resume(path)}"
         return First(
             facts=facts,
             pickles=[*self.pickles, *([] if dataset is None else [dataset])],
-            notes=[note for note in (where, why_not) if note],
+            notes=[note for note in (where, why_not, advice(self.trainer, plan.metric)) if note],
         )
 
 
@@ -229,7 +271,7 @@ def to_resume(journal: Path) -> str:
 
 
 def facts_of_trainer(trainer: Any) -> dict[str, Any]:
-    """Return those fields of `Plan` that tell of a trainer.
+    """Return the fields of `Plan` that describe a trainer.
 
     Raises:
         TrainerError: it cannot be driven.
@@ -242,17 +284,17 @@ def facts_of_trainer(trainer: Any) -> dict[str, Any]:
 
 
 def named_observers(observers: Sequence[Backend]) -> list[dict[str, Any]]:
-    """Return the plan's facts about those observers that have a name, so are told next time too."""
+    """Return the plan's facts about the observers that have a name: a resume tells these, too."""
     return [backend.fact() for backend in observers if backend.options is not None]
 
 
 def _how_many_kept(keep_checkpoints: object) -> int | Literal["all"]:
-    """Return of how many trials to keep the best epoch."""
+    """Return how many trials keep the checkpoint of their best epoch."""
     if keep_checkpoints == "all":
         return "all"
     if isinstance(keep_checkpoints, str):
         raise PlanError(
-            f"keep_checkpoints={keep_checkpoints!r}: expected 'all', or of how many of the best "
-            "trials to keep the best epoch."
+            f"keep_checkpoints={keep_checkpoints!r}: expected 'all', or how many of the best "
+            "trials keep the checkpoint of their best epoch."
         )
     return whole_number("keep_checkpoints", keep_checkpoints, 0)

@@ -55,11 +55,10 @@ def _given(alike: int | None) -> list[int]:
 def _check(path: Path, count: int, failures: Collection[int], wanted: Sequence[int]) -> None:
     for trial in wanted:
         if trial >= count:
-            raise TrialNotFoundError(
-                f"{path} has no trial {trial} so far; the last one is {count - 1}."
-            )
+            there = f"the last one is {count - 1}" if count else "none was proposed yet"
+            raise TrialNotFoundError(f"{path} has no trial {trial} so far; {there}.")
         if trial not in failures:
             raise TrialEndedError(
                 f"Trial {trial} of {path} has not failed, so there is nothing to retry. "
-                f"`letstune status {path}` tells which have."
+                f"`letstune trials {path}` tells which have."
             )

@@ -1,8 +1,8 @@
 """`letstune skip` and `letstune stop`: end a trial of a run, or its session, whoever works on it.
 
-Only its owner writes a journal, so a request to a live run goes through a file beside it. That is
-locked while it is written or taken, and is removed after what it asks for is recorded: no request
-is lost, and none is half read.
+Only the owner of a run writes its journal, so a request to a live run goes through a file beside
+the journal. That file is locked while it is written or taken, and is removed after what it asks for
+is recorded. So no request is lost, and none is half read.
 """
 
 from __future__ import annotations
@@ -39,8 +39,9 @@ class Requests(NamedTuple):
 def skip_trial(path: Path, trial: int) -> bool:
     """End a trial as stopped after its last recorded epoch.
 
-    Returns whether it is recorded. If not, whoever works on the run was asked to do it, and does
-    within about a second, or after the epoch in flight if it trains in its own process.
+    Returns whether the end is recorded. If not, the process that works on the run was asked to end
+    the trial. It does so within about a second, or after the epoch in flight if it trains by
+    itself.
 
     Args:
         path: the journal.
@@ -93,7 +94,7 @@ def stop_of(state: State, trial: int) -> TrialStopped:
 
 
 def may_skip(state: State, trial: int) -> bool:
-    """Tell whether there is such a trial, and it has not ended."""
+    """Tell whether there is such a trial that has not ended."""
     return (
         trial < len(state.trials)
         and not state.trials[trial].settled
@@ -129,8 +130,8 @@ def _ask(path: Path, what: int | str) -> None:
             # It was taken between our opening and locking it.
     except OSError as error:
         raise JournalError(
-            f"{beside} cannot be written: {error.strerror}. A request to a run needs to write in "
-            "the folder of its journal."
+            f"{beside} cannot be written: {error.strerror}. A request to a run is a file in the "
+            "folder of its journal: make that folder writable."
         ) from error
 
 
@@ -147,7 +148,7 @@ def forget_stop(path: Path) -> None:
 def requests(path: Path, tell: Callable[[str], None]) -> Iterator[Requests]:
     """Yield what others want, and forget it after the block.
 
-    A file that cannot be read is none of the run's: ``tell`` is told so, and there are no requests.
+    If the file cannot be read, ``tell`` gets a line that says so, and there are no requests.
     """
     with ExitStack() as opened:
         text: bytes | None = None

@@ -21,10 +21,13 @@ from letstune.journal.journal import Journal, create, now
 from letstune.journal.lock import JournalLock
 from letstune.journal.paths import journal_path
 from letstune.results.results import TuningResults, _Run
+from letstune.results.verdicts import verdicts
+from letstune.rounds.failures import Streaks
 from letstune.rounds.plan import Plan, Rounds
 from letstune.rounds.state import State
 from letstune.runs.agreement import Run, meet
 from letstune.runs.backend import open_store
+from letstune.runs.deadline import Deadline, seconds_left
 from letstune.runs.how import crowded
 from letstune.runs.loop import Runner
 from letstune.runs.request import RECORDED, Request, to_resume
@@ -56,7 +59,7 @@ RoundsLike = Rounds | Sequence[int] | Sequence[timedelta]
 @public("letstune")
 def tune(
     trainer: Trainer[P],
-    n_trials: int,
+    n_trials: int | None = None,
     *,
     dataset: object = None,
     journal: str | os.PathLike[str] | None = None,
@@ -76,56 +79,70 @@ def tune(
     progress: bool | None = None,
     accept_changes: bool = False,
     retry_failed: bool | None = None,
+    max_failures: int | None = None,
+    until: datetime | str | None = None,
+    for_: float | timedelta | None = None,
 ) -> TuningResults[P]:
     """Tune a trainer's params, and return its trials, best first.
 
-    With a journal that exists, the run goes on where it stopped, however it stopped; one that is
-    finished is only read. It must have been started with the same plan and search space;
+    If the journal exists, its run goes on where it stopped, however it stopped. The journal of a
+    finished run is only read. The run must have been started with the same plan and search space;
     ``n_trials`` and ``rounds`` may have grown.
 
     Args:
         trainer: a `SimpleTrainer` or an `EpochTrainer`, pickleable.
-        n_trials: how many params to try in all. Fewer are tried if there are no more.
+        n_trials: how many params to try in all. Fewer are tried if the space has no more. It may be
+            left out where ``until`` or ``for_`` says when to end.
         dataset: passed to ``trainer.load_dataset``. Kept in the journal, unless its pickle takes
             more than 64 MiB, or than the environment variable LETSTUNE_DATASET_LIMIT says.
         journal: the SQLite file that holds the run. By default a new one in ``letstune-runs/``.
         rounds: how long the investment rounds are: numbers of epochs, times, or `Rounds`. By
             default ``[3, 9, 36]``. Not for a `SimpleTrainer`.
-        sampler: who proposes params: ``"random"``, ``"grid"`` or that of a plugin; a name with
-            options, as ``("tpe", {"multivariate": True})``; or a `Sampler`.
-        store: where checkpoints are kept: a directory, or a URI such as ``"s3://bucket/runs"``,
-            either of them with options, as ``(uri, {"cache_size": 10**9})``, or a `Store`. By
-            default a directory next to the journal.
-        workers: how many processes train, 0 for this one, or ``"auto"`` for one a usable core; or
-            where a plugin trains, as ``"dask://scheduler:8786"``, a URI with options, or an object
-            such as a ``distributed.Client``. By default, this process does; 1 isolates trials from
-            each other, and this process from them. It changes when, never what: a run may be
-            resumed with others.
+        sampler: who proposes params: a name, such as ``"random"``, ``"grid"`` or a plugin's; a name
+            with options, such as ``("tpe", {"multivariate": True})``; or a `Sampler`.
+        store: where checkpoints are kept: a directory; a URI such as ``"s3://bucket/runs"``; either
+            of them with options, such as ``(uri, {"cache_size": 10**9})``; or a `Store`. By
+            default, a directory next to the journal.
+        workers: how many processes train; 0 for this one, ``"auto"`` for one per usable core. To
+            train elsewhere with a plugin, give a URI such as ``"dask://scheduler:8786"``, a URI
+            with options, or an object such as a ``distributed.Client``. By default, this process
+            trains; 1 isolates trials from each other, and this process from them. Workers decide
+            when things happen, never what, so a run may be resumed with others.
         gpus: one worker for each of these devices, as CUDA_VISIBLE_DEVICES names them, or
-            ``"auto"`` for all; with ``workers``, the workers share them in turns.
-        epoch_timeout: in seconds; a trial fails when an epoch takes longer. 0 for none.
-        trial_timeout: in seconds; a trial is stopped when its epochs take longer in all, and keeps
-            what it has. Without an epoch, it fails. 0 for none.
-        max_deaths: a trial fails when so many worker processes have died in the same epoch of
-            it. By default 3.
+            ``"auto"`` for all. If ``workers`` is given, too, they take the devices in turns.
+        epoch_timeout: how many seconds an epoch may take; a trial fails if one takes longer. 0 for
+            no limit.
+        trial_timeout: how many seconds the epochs of a trial may take in all. If they take longer,
+            the trial is stopped, and keeps what it has; without an epoch, it fails. 0 for no limit.
+        max_deaths: how many worker processes must die in the same epoch of a trial for it to fail.
+            By default 3.
         lag: how far a sampler that learns stays behind the results, to keep workers busy; see
-            "Rounds" in the documentation. By default as the number of workers needs it.
-        seed: of all randomness. By default a new one, which is recorded.
-        keep_checkpoints: of how many of the best trials to keep the best epoch's checkpoint, or
-            ``"all"`` for those of all epochs of all trials.
-        observers: who is told of the run: names of plugins, names with options, or `Observer`
-            objects. Those that are named are told after a resume, too.
+            "Rounds" in the documentation. By default, it is chosen from the number of workers.
+        seed: the seed of all randomness. By default a new one, which is recorded.
+        keep_checkpoints: how many of the best trials keep the checkpoint of their best epoch, or
+            ``"all"`` to keep the checkpoints of all epochs of all trials.
+        observers: who is told what the run does: names of plugins, names with options, or
+            `Observer` objects. Those that are named are told after a resume, too.
         passthrough_errors: raise what a trainer raises, after recording it, rather than going on.
+            If it was raised in another process, that is a `TrainerError` with its traceback.
         progress: whether to show on stderr how the run is going. By default yes.
         accept_changes: go on with a journal even though another major version of its sampler's or
             store's plugin is installed now.
         retry_failed: open the trials again that have failed, from their last recorded epochs. By
             default, that is done if the trainer has changed since, and told.
+        max_failures: stop when so many trials in a row have failed alike in a round, say so, and
+            return what there is; 0 for never. By default 3 as long as no trial has got through
+            that round, and 10 then.
+        until: when to end: a `datetime`, or a text such as ``"07:00"``, ``"2026-11-28T07:00"``, or
+            ``"slurm"`` for the end of the job. No epoch is begun that is not expected to end in
+            time, judged by those before it; what is left is for `resume`.
+        for_: how long to train, in seconds or as `timedelta`. The earlier end holds.
 
     Raises:
         PlanError: an argument is not what it must be.
         PlanChangedError: the journal was started with another plan. Nothing was changed.
-        TrainerError: the trainer cannot be driven, or returned what is not metric values.
+        TrainerError: the trainer cannot be driven, or returned what is not metric values in the
+            very first epoch of the run.
         PickleError: the trainer cannot be pickled.
         PluginError: a plugin that is named cannot be loaded.
         JournalError: the journal cannot be read or written, or another process works on it.
@@ -178,6 +195,9 @@ def tune(
             progress=progress,
             accept_changes=accept_changes,
             retry_failed=retry_failed,
+            max_failures=max_failures,
+            until=until,
+            for_=for_,
         )
     )
 
@@ -200,6 +220,9 @@ def resume(
     progress: bool | None = None,
     accept_changes: bool = False,
     retry_failed: bool | None = None,
+    max_failures: int | None = None,
+    until: datetime | str | None = None,
+    for_: float | timedelta | None = None,
 ) -> TuningResults[P]:
     """Go on with a run where it stopped, and return its trials, best first.
 
@@ -207,21 +230,25 @@ def resume(
 
     Args:
         journal: the file.
-        n_trials: more trials in all than were planned. By default as many.
-        rounds: longer rounds, or more of them, than were planned. By default the same.
-        trainer: instead of the one in the journal, if that cannot be brought back.
-        dataset: instead of the one in the journal, from now on; needed if that was not kept.
+        n_trials: how many params to try in all, if more than planned. By default, as many as
+            planned.
+        rounds: longer rounds than planned, or more of them. By default, those that were planned.
+        trainer: replaces the one in the journal, if that cannot be brought back.
+        dataset: replaces the one in the journal from now on; needed if that was not kept.
         workers: see `tune`; by default as many as were asked for before. The same holds for
             ``gpus``, ``epoch_timeout``, ``trial_timeout`` and ``max_deaths``.
         gpus: see `tune`.
         epoch_timeout: see `tune`.
         trial_timeout: see `tune`.
         max_deaths: see `tune`.
-        observers: instead of those that the run was started with; see `tune`.
+        observers: replace those that the run was started with; see `tune`.
         passthrough_errors: see `tune`.
         progress: see `tune`.
         accept_changes: see `tune`.
         retry_failed: see `tune`.
+        max_failures: see `tune`.
+        until: see `tune`. A run that was begun without ``n_trials`` goes on to further trials.
+        for_: see `tune`.
 
     Raises:
         PlanChangedError: what is asked for is less than was planned, the trainer's search space
@@ -232,11 +259,13 @@ def resume(
         JournalError: see `tune`.
         Interrupted: see `tune`.
     """
+    path = journal_path(journal)
+    Journal(path).close()  # one that is missing is told of before anything is made for it
     return _go(
         Request(
-            journal=journal_path(journal),
+            journal=path,
             begins=False,
-            trainer=trainer,
+            trainer=RECORDED if trainer is None else trainer,
             n_trials=RECORDED if n_trials is None else n_trials,
             dataset=dataset,
             rounds=rounds,
@@ -245,11 +274,14 @@ def resume(
             epoch_timeout=epoch_timeout,
             trial_timeout=trial_timeout,
             max_deaths=max_deaths,
-            observers=observers,
+            observers=RECORDED if observers is None else observers,
             passthrough_errors=passthrough_errors,
             progress=progress,
             accept_changes=accept_changes,
             retry_failed=retry_failed,
+            max_failures=max_failures,
+            until=until,
+            for_=for_,
         )
     )
 
@@ -264,11 +296,14 @@ def load(journal: str | os.PathLike[str]) -> TuningResults[RecordedParams]:
         journal: the file.
 
     Raises:
-        JournalError: there is none, or it cannot be read.
+        JournalError: there is no journal, or it cannot be read.
     """
     path = journal_path(journal)
     with closing(Journal(path)) as source:
         plan, state = source.load()
+        note = source.note()
+    if note:
+        say(note)
     return _results(path, state, Space.from_json(plan.space), None)
 
 
@@ -278,8 +313,6 @@ def _go(asked: Request) -> TuningResults[Any]:
     first = asked.first() if asked.begins and not path.exists() else None
     if asked.begins:
         _make_folder(path)
-    else:
-        Journal(path).close()  # for its errors, before a lock file is made
     with JournalLock(path, now()):
         forget_stop(path)
         if first is not None and not path.exists():
@@ -309,25 +342,36 @@ def _train(opened: Journal, state: State, run: Run) -> TuningResults[Any]:
         audience=Audience(shown, run.observers, state),
         token=token,
         passthrough_errors=run.asked.passthrough_errors,
+        streaks=Streaks(run.asked.max_failures),
+        deadline=Deadline(seconds_left(run.asked.until, run.asked.for_)),
+        endless=run.endless,
     )
     try:
         runner.run()
     except (Interrupted, KeyboardInterrupt) as stop:
         shown.close()
         but = "" if isinstance(stop, Interrupted) else " but what was in flight"
-        say(f"letstune: interrupted; all is recorded{but}. Resume with:  {to_resume(opened.path)}")
+        why = "the time is up" if runner.out_of_time else "interrupted"
+        say(f"letstune: {why}; all is recorded{but}. Resume with:  {to_resume(opened.path)}")
         raise
     finally:
         shown.close()
-    _tell_failures(opened.path, runner.state, briefly=run.asked.progress is False)
-    return _results(opened.path, runner.state, run.space, run.store)
+    if runner.stopped:
+        say(f"letstune: {runner.stopped}")
+    else:
+        _tell_failures(opened.path, runner.state, run.asked)
+    for verdict in verdicts(runner.state):
+        say(f"letstune: {verdict}")
+    results = _results(opened.path, runner.state, run.space, run.store)
+    results.stopped = runner.stopped
+    return results
 
 
 def _make_executor(run: Run, plan: Plan, path: Path, token: str) -> Executor:
     trainer, dataset, store = run.trainer, run.dataset, run.store
     job: object = InProcessJob(trainer=trainer, dataset=dataset, store=store, seed=plan.seed)
     if run.executor.name != "in-process":
-        from letstune.workers.job import Job  # when it is needed: a run in this process does not
+        from letstune.workers.job import Job  # imported late: a run in this process does without it
 
         job = Job.of(trainer, dataset, store, journal=path, seed=plan.seed)
     executor: Executor = run.executor.make(
@@ -336,18 +380,26 @@ def _make_executor(run: Run, plan: Plan, path: Path, token: str) -> Executor:
     return executor
 
 
-def _tell_failures(path: Path, state: State, *, briefly: bool) -> None:
-    """Tell how many trials failed, and where to read more; ``briefly``, only if all of them did."""
+def _tell_failures(path: Path, state: State, asked: Request) -> None:
+    """Tell how many trials failed, where to read more, and how they are tried again."""
     failed = [number for number, trial in enumerate(state.trials) if trial.status == "failed"]
-    hopeless = len(failed) == len(state.trials)
-    if not failed or (briefly and not hopeless):
+    if not failed or (asked.progress is False and len(failed) < len(state.trials)):
         return
-    line = (
-        f"letstune: {'all ' if hopeless else ''}{counted(len(failed), 'trial')} failed; "
-        f"`letstune show {shlex.quote(str(path))} {failed[0]}` tells how."
+    journal, count = shlex.quote(str(path)), len(state.trials)
+    trials = f"{len(failed)} of {counted(count, 'trial')}"
+    if len(failed) == count:
+        trials = "the only trial" if count == 1 else f"all {count} trials"
+    cure = (
+        "run it again"
+        if asked.begins
+        else "run its script, or resume with --trainer FILE:CLASS, since the journal holds the "
+        "code as it was"
     )
-    advice = " Mend the trainer, and run this again: they are tried again when it has changed."
-    say(line + advice if hopeless else line)
+    say(
+        f"letstune: {trials} failed; `letstune show {journal} {failed[0]}` tells how. They are "
+        f"tried again once the trainer is mended: {cure}. `letstune retry {journal}` does so with "
+        "the code as it is."
+    )
 
 
 def _results(path: Path, state: State, space: Space, store: Store | None) -> TuningResults[Any]:

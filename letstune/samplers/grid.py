@@ -1,4 +1,4 @@
-"""A finite part of a search space: some points of every axis that has no end of them."""
+"""A finite part of a search space: some points of every continuous axis."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ Points = int | Mapping[str, int]
 def thinned(space: Space, points: Points) -> Space:
     """Return a space with some evenly spaced values in place of each continuous distribution.
 
-    A uniform one gets both ends and what is evenly between them, in the logarithm if it is
-    declared with ``log=True``; a normal one its quantiles at (i + 0.5) / points. What is finite
-    stays as it is, unless a mapping names it, as one may a long range of `ints`.
+    A uniform distribution gets both ends and evenly spaced values between them, in the logarithm if
+    it is declared with ``log=True``. A normal one gets its quantiles at (i + 0.5) / points. A
+    finite one stays as it is, unless a mapping names it, as it may name a long range of `ints`.
 
     Args:
         space: the space.
-        points: how many for each continuous axis; or for each axis named, as in `Space.build`.
+        points: how many each continuous axis gets; or a mapping from paths, as in `Space.build`, to
+            how many each of these axes gets.
 
     Raises:
-        PlanError: an axis that is named is not there, or cannot have that many points.
+        PlanError: there is no axis of a name, or it cannot have that many points.
     """
     named = points if isinstance(points, Mapping) else {}
     axes = space.distributions()

@@ -34,8 +34,9 @@ class Observation:
         trial: its id.
         params: its params.
         status: trained, stopped or failed; pending, if its results are not to be seen yet.
-        values: the optimized metric after each epoch that is to be seen.
-        metrics: all metric values after each of these epochs.
+        values: the standing after each epoch that is to be seen, of which greater is better: the
+            optimized metric, or minus that if its name has a leading minus; NaN if it was missing.
+        metrics: all metric values after each of these epochs, as they were returned.
     """
 
     trial: int
@@ -50,8 +51,7 @@ class Sampler(ABC):
     """Proposes params.
 
     Attributes:
-        adaptive: whether it looks at the history. A sampler that does not can have all its
-            trials proposed at once.
+        adaptive: whether it looks at the history. If not, all its trials can be proposed at once.
 
     >>> class Draw(Sampler):
     ...     def propose(self, space, history, rng, trial):
@@ -72,7 +72,7 @@ class Sampler(ABC):
 
         Args:
             space: the search space.
-            history: what is to be seen of the trials before this one, in their order; empty
+            history: what may be seen of the trials before this one, in their order; empty
                 unless the sampler is `adaptive`.
             rng: seeded for this trial.
             trial: its id, from 0 on.
@@ -82,7 +82,7 @@ class Sampler(ABC):
         """Refuse a space that the sampler cannot drive, before anything is written.
 
         Raises:
-            PlanError: says why.
+            PlanError: it cannot; the message says why.
         """
         return
 
@@ -113,16 +113,16 @@ class RandomSampler(Sampler):
 class GridSampler(Sampler):
     """Goes through all points of a grid, in order, the last field fastest.
 
-    Every finite axis has all of its values, and each branch of a union a grid of its own.
+    A finite axis contributes all of its values. Each branch of a union has a grid of its own.
 
     Args:
-        points: how many evenly spaced points each continuous axis has: in the logarithm where the
-            axis is, at quantiles where it is normal. Or a mapping from paths, such as ``"lr"`` or
-            ``"model.Linear.alpha"``, to the points of each of these axes. Without it, the space
-            must be finite.
+        points: how many evenly spaced points each continuous axis has. They are spaced by the
+            logarithm if the axis is logarithmic, and by quantiles if it is normal. Or a mapping
+            from paths, such as ``"lr"`` or ``"model.Linear.alpha"``, to the number for each of
+            these axes. Without ``points``, the space must be finite.
 
     Raises:
-        PlanError: that is no number of points.
+        PlanError: ``points`` is not a number of points.
     """
 
     def __init__(self, points: int | Mapping[str, int] | None = None) -> None:
@@ -130,7 +130,7 @@ class GridSampler(Sampler):
         if points == 0 or any(type(n) is not int or n < 1 for n in counts):
             raise PlanError(
                 f"sampler 'grid': points={points!r}; expected a whole number from 1 on, or a dict "
-                "of them by path."
+                "from paths to such numbers."
             )
         self.points = points
 
@@ -149,7 +149,7 @@ class GridSampler(Sampler):
         return self.narrow(space).point(trial)
 
     def check(self, space: Space) -> None:
-        """Refuse a space of which not all points are known."""
+        """Refuse a space whose points cannot all be listed."""
         space.require_structure("sampler 'grid'")
         if self.narrow(space).size is None:
             raise PlanError(
@@ -164,8 +164,8 @@ class SobolSampler(Sampler):
     """Fills the space evenly: a scrambled Sobol' sequence, with a dimension for each parameter.
 
     A parameter of a branch that is not chosen has its dimension, too, so that no branch disturbs
-    the others. The scrambling is that of the run's seed. It is at its best with a number of
-    trials that is a power of two. Needs SciPy: ``pip install letstune[sobol]``.
+    the others. The run's seed decides the scrambling. The sequence is at its best when the number
+    of trials is a power of two. Needs SciPy: ``pip install letstune[sobol]``.
     """
 
     def propose(
@@ -196,10 +196,10 @@ def propose_distinct(
 ) -> ParamsLike | None:
     """Return a trial's params, other than those taken; None if there are no others.
 
-    A sampler that repeats itself is asked again with fresh randomness. What it cannot find then
-    is drawn from the space at random, or, if that is finite, taken point by point from a random
-    one on. A space whose size is unknown, because a class has its own ``get_random_params``,
-    counts as exhausted then.
+    A sampler that repeats itself is asked again with fresh randomness. If it finds nothing new
+    then, params are drawn from the space at random or, if the space is finite, taken point by point
+    from a random point on. If even that finds nothing in a space whose size is unknown, because a
+    class has its own ``get_random_params``, the space counts as exhausted.
 
     Args:
         sampler: who is asked.
@@ -235,5 +235,5 @@ def propose_distinct(
 def _below(size: int, rng: np.random.Generator) -> int:
     if size <= 2**63:
         return int(rng.integers(size))
-    # NumPy has no larger integers; with 8 bytes to spare, the remainder is even enough.
+    # NumPy has no larger integers; with 8 bytes to spare, the remainder is evenly spread.
     return int.from_bytes(rng.bytes(size.bit_length() // 8 + 9)) % size

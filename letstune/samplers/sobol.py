@@ -1,6 +1,6 @@
 """The scrambled Sobol' sequence, point by point: any of them is a function of its number.
 
-SciPy has the direction numbers and the scrambling; here is only what makes a point independent of
+SciPy has the direction numbers and the scrambling; this module only makes a point independent of
 the points that were asked for before.
 """
 
@@ -20,10 +20,10 @@ _BLOCK_VALUES: Final = 2**16
 
 
 def sobol_point(seed: int, dimensions: int, number: int) -> list[float]:
-    """Return a point of the sequence, counted from 0: numbers from 0 on and below 1.
+    """Return a point of the sequence, counted from 0: numbers from 0 to below 1.
 
     Args:
-        seed: of the scrambling.
+        seed: decides the scrambling.
         dimensions: how many numbers a point has.
         number: which point.
 
@@ -35,7 +35,7 @@ def sobol_point(seed: int, dimensions: int, number: int) -> list[float]:
     """
     if not dimensions:
         return []
-    # Blocks of a power of two, which the sequence prefers, and SciPy warns of others.
+    # The size is a power of two, which suits the sequence; SciPy warns of others.
     size = 1 << max(0, min(10, (_BLOCK_VALUES // dimensions).bit_length() - 1))
     block, row = divmod(number, size)
     values: list[float] = _block(seed, dimensions, block * size, size)[row].tolist()
@@ -44,7 +44,7 @@ def sobol_point(seed: int, dimensions: int, number: int) -> list[float]:
 
 @lru_cache(maxsize=8)
 def _block(seed: int, dimensions: int, first: int, size: int) -> np.ndarray[Any, Any]:
-    """Return some points in a row; a cache, since to begin takes a hundred times as long."""
+    """Return some points in a row; cached, since beginning takes a hundred times as long."""
     rng = generator(seed, Purpose.SCRAMBLE, 0, 0)
     engine = _qmc().Sobol(dimensions, scramble=True, bits=BITS, rng=rng)
     if first:  # SciPy cannot go forward by none

@@ -1,7 +1,7 @@
 """The search space: distributions, `Params`, and the tree that they make, to and from JSON.
 
 Knows the classes of users, their annotations and values, and how values are written exactly.
-Must not know of runs, files or clocks, nor draw a random number but from a generator it is given.
+Must not know of runs, files or clocks, nor draw random numbers but from a generator it is given.
 """
 
 from typing import TYPE_CHECKING

@@ -52,7 +52,7 @@ Member: TypeAlias = type | Literals | TupleOf
 @public("letstune.space")
 @dataclass(frozen=True, eq=False)
 class Annotation:
-    """An annotation as the members of a union, be it of a single one.
+    """An annotation as the members of a union, perhaps of only one.
 
     Attributes:
         text: the annotation for messages.
@@ -131,7 +131,7 @@ class Annotation:
 
 
 def _params_classes(members: tuple[Any, ...]) -> list[Any]:
-    # Known by their attribute, as their base class is in a module that imports this one.
+    # An attribute tells them, since their base class is in a module that imports this one.
     return [member for member in members if hasattr(member, "_space")]
 
 
@@ -165,7 +165,7 @@ def parse(annotation: Any, where: str, resolve: Resolve) -> Annotation:
         resolve: evaluates a string annotation, given it and `where`.
 
     Raises:
-        SpaceError: a parameter can't have it.
+        SpaceError: a parameter can't have this annotation.
     """
     text = annotation if isinstance(annotation, str) else _text(annotation)
     members = tuple(_members(annotation, where, resolve))
@@ -197,7 +197,7 @@ def _members(annotation: Any, where: str, resolve: Resolve) -> Iterator[Member]:
             for argument in (arguments[:1] if variadic else arguments)
         )
         if any(_params_classes(item.members) for item in items):
-            raise SpaceError(f"{where}: params in a tuple are not possible; give each its field.")
+            raise SpaceError(f"{where}: a tuple can't hold params; give each of them a field.")
         yield TupleOf(items, variadic)
     elif annotation is None or annotation in _SCALARS:
         yield annotation or NoneType
@@ -205,8 +205,8 @@ def _members(annotation: Any, where: str, resolve: Resolve) -> Iterator[Member]:
         yield annotation
     else:
         raise SpaceError(
-            f"{where}: {_text(annotation)} is no type for a parameter. Use bool, int, float, str, "
-            "Literal, an Enum, a tuple of those, a Params class, or a union."
+            f"{where}: {_text(annotation)} can't be the type of a parameter. Use bool, int, "
+            "float, str, Literal, an Enum, a tuple of those, a Params class, or a union."
         )
 
 

@@ -96,7 +96,7 @@ class Constant(Distribution):
 @public("letstune.rand")
 @dataclass(frozen=True, eq=False)
 class Undeclared(Distribution):
-    """A field that only its class knows how to sample, by its own `get_random_params`."""
+    """A field that only its class can sample, by its own `get_random_params`."""
 
     annotation: str
 

@@ -55,12 +55,12 @@ class Distribution:
     def sample(self, rng: np.random.Generator) -> Any:
         """Return a random answer to `Space.build`, the same for the same state of `rng`.
 
-        It is a value, a pure Python one; from a `OneOf`, the index of a candidate.
+        It is a plain Python value; from a `OneOf`, it is the index of a candidate.
         """
         raise NotImplementedError
 
     def quantile(self, share: float) -> Any:
-        """Return the answer to `Space.build` below which there is a given share of all draws.
+        """Return the answer to `Space.build` below which a given share of all draws lies.
 
         So shares that are drawn evenly give the answers of `sample`, with the same odds.
 
@@ -68,7 +68,7 @@ class Distribution:
             share: from 0 to 1.
 
         Raises:
-            SpaceError: it is not.
+            SpaceError: the share is not from 0 to 1.
         """
         if not 0 <= share <= 1:
             raise SpaceError(f"{self} has no quantile at {share!r}; give a number from 0 to 1.")
@@ -107,7 +107,7 @@ class Distribution:
 
     @classmethod
     def _read(cls, arguments: dict[str, Any], node: Callable[[Any], Node]) -> Distribution:
-        """Return the distribution of the arguments in a dict; ``node`` reads a candidate's."""
+        """Return the distribution whose arguments a dict holds; ``node`` reads a candidate."""
         return cls(**arguments)
 
     def _arguments(self) -> dict[str, Any]:
@@ -123,7 +123,7 @@ class Distribution:
         return hash((self.kind, self._key()))
 
     def __str__(self) -> str:
-        """Return the declaration, without what is left out by default."""
+        """Return the declaration, without the arguments that have their defaults."""
         declared = []
         for name, value in self._arguments().items():
             if name in ("log", "step"):
@@ -138,7 +138,7 @@ class Distribution:
 
 
 def slot(share: float, size: int) -> int:
-    """Return in which of ``size`` equal parts of 0 to 1 a share is."""
+    """Return which of ``size`` equal parts of the range from 0 to 1 a share is in."""
     # Exactly, since a product of floats may round.
     numerator, denominator = share.as_integer_ratio()
     return min(numerator * size // denominator, size - 1)

@@ -43,10 +43,10 @@ def encode(value: Any) -> Any:
 
 
 def decode(data: Any) -> Any:
-    """Return the constant that `encode` was given, but for the names of Enum members.
+    """Return the constant that `encode` was given; an Enum member stays a name.
 
     Raises:
-        SpaceError: a dict is not that of a non-finite float.
+        SpaceError: a dict does not stand for a non-finite float.
     """
     if isinstance(data, list):
         return tuple(decode(item) for item in data)

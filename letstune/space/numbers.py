@@ -114,7 +114,7 @@ class Normal(Distribution):
     def _quantile(self, share: float) -> float:
         from statistics import NormalDist
 
-        # Half of the least step of a random float: at 0 and 1 themselves, it is infinite.
+        # Half of the least step of a random float: at 0 and 1, the quantile is infinite.
         return self._at(NormalDist().inv_cdf(min(max(share, 2.0**-54), 1 - 2.0**-53)))
 
     def _at(self, deviations: float) -> float:

@@ -10,8 +10,8 @@
 Instances are what a trainer gets: immutable values with an exact JSON form.
 """
 
-# Without `from __future__ import annotations`: those of `Params` are asked for by users' classes,
-# and would be looked up where it goes by its public name.
+# No `from __future__ import annotations`: users' classes ask for the annotations of `Params`, and
+# text would be looked up in the module of its public name.
 
 import json
 import re
@@ -62,7 +62,7 @@ class Field:
 
     @property
     def tagged(self) -> bool:
-        # Whatever is under a `OneOf` is, even of a single class.
+        # Whatever is under a `OneOf` is tagged, even if it has only one class.
         return self.annotation.tagged or isinstance(self.node, OneOf)
 
 
@@ -82,7 +82,7 @@ class Params:
         model_cls: what `create_model` calls; not a field.
 
     Raises:
-        SpaceError: a declaration is not what it must be, or a value at construction.
+        SpaceError: a declaration, or a value at construction, is not what it must be.
 
     >>> from letstune import rand
     >>> class SGDParams(Params):
@@ -156,8 +156,9 @@ class Params:
     def to_dict(self) -> dict[str, Any]:
         """Return what `to_json` writes: a dict of what `json` takes, in the order of the fields.
 
-        Nested params are dicts, led by ``"$type"``, the name of their class, if the field is a
-        union; Enum members are names, tuples lists, and nan is ``{"$float": "nan"}``.
+        Nested params are dicts. If the field is a union, they begin with ``"$type"``, the name of
+        their class. Enum members become names, tuples become lists, and nan becomes
+        ``{"$float": "nan"}``.
         """
         fields = type(self)._fields
         encoded = {}
@@ -181,10 +182,12 @@ class Params:
         """Return the params that `to_dict` described.
 
         Raises:
-            SpaceError: a key is unknown or missing, or a value not what it must be.
+            SpaceError: a key is unknown or missing, or a value is not what it must be.
         """
         if not isinstance(data, Mapping):
-            raise SpaceError(f"{cls.__name__}: {data!r} is no dict of values, as of to_dict().")
+            raise SpaceError(
+                f"{cls.__name__}: {data!r} is not a dict of values, as to_dict() returns."
+            )
         _require_names(cls, cls._fields, data, with_constants=True)
         values = {}
         for name, field in cls._fields.items():
@@ -198,12 +201,12 @@ class Params:
         """Return the params that `to_json` wrote.
 
         Raises:
-            SpaceError: the text is not JSON, or not of such params.
+            SpaceError: the text is not JSON, or does not describe such params.
         """
         try:
             data = json.loads(text)
         except ValueError as error:
-            raise SpaceError(f"{cls.__name__}: {text!r} is no JSON: {error}") from error
+            raise SpaceError(f"{cls.__name__}: {text!r} is not JSON: {error}") from error
         return cls.from_dict(data)
 
     def create_model(self, **extra: Any) -> Any:
@@ -223,8 +226,8 @@ class Params:
     def get_random_params(cls, rng: "np.random.Generator") -> Self:
         """Return random params, the same for the same state of `rng`.
 
-        Override it to sample in ways of your own; then samplers other than 'random' can't drive
-        the class.
+        Override it to sample in a way of your own. Then only the sampler 'random' can drive the
+        class.
         """
         return cast(Self, cls._space.sample_fields(rng))  # since the space has the class
 
@@ -242,7 +245,7 @@ class Params:
             )
         return cls._space
 
-    # By the JSON, so that nan equals itself after a round trip, and 0.0 is not -0.0.
+    # Compared by JSON, so that nan equals itself after a round trip, and 0.0 is not -0.0.
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Params) or not _is_same(type(self), type(other)):
             return NotImplemented
@@ -265,7 +268,7 @@ class Params:
 
 
 def _is_same(one: type, other: type) -> bool:
-    """Tell whether both are one class: that of a script is made anew when it is unpickled."""
+    """Tell whether both are the same class; a script's class is made anew by unpickling."""
     names = (one.__module__, one.__qualname__)
     return one is other or names == (other.__module__, other.__qualname__)
 
@@ -276,17 +279,17 @@ def _is_custom(cls: type[Params]) -> bool:
 
 
 def _collect_fields(cls: type[Params]) -> tuple[dict[str, Field], dict[str, Field]]:
-    """Return the fields that a class declares, and all that it has."""
+    """Return the fields that a class itself declares, and all fields that it has."""
     fields: dict[str, Field] = {}
     declared: dict[str, Field] = {}
-    # What each base itself declares, lest it bring back what another one has overridden.
+    # Only what each base itself declares, so that none brings back what another has overridden.
     for base in reversed(cls.__mro__[1:]):
         fields.update(base.__dict__.get("_declared", {}))
         for name, value in vars(base).items():
             if isinstance(value, Distribution) and not issubclass(base, Params):
                 raise SpaceError(
-                    f"{cls.__name__}: {base.__name__}, from which it inherits, has a distribution "
-                    f"for {name}, but is no Params. Derive {base.__name__} from letstune.Params."
+                    f"{cls.__name__} inherits from {base.__name__}, which has a distribution for "
+                    f"{name}, but is not derived from letstune.Params. Derive it from there."
                 )
     try:
         annotations = dict(cls.__annotations__)
@@ -299,7 +302,7 @@ def _collect_fields(cls: type[Params]) -> tuple[dict[str, Field], dict[str, Fiel
             continue
         if name.startswith("_") or hasattr(Params, name):
             raise SpaceError(
-                f"{where}: Params has that name for itself; choose another name, without a leading "
+                f"{where}: Params itself uses that name; choose another name, without a leading "
                 "underscore."
             )
         parsed = parse(annotation, where, resolve)
@@ -328,8 +331,8 @@ def _is_class_var(annotation: Any) -> bool:
 def _resolver(cls: type) -> Callable[[str, str], Any]:
     """Return what evaluates a string annotation where the class is being defined.
 
-    The module may not be in sys.modules, and the class may be defined in a function, so the
-    frames up to the module's are looked at.
+    The module may not be in sys.modules, and the class may be defined in a function, so this looks
+    into the frames up to the module's.
     """
 
     def resolve(text: str, where: str) -> Any:

@@ -28,7 +28,8 @@ class ParamsLike(Protocol):
 class RecordedParams:
     """Params as the journal has them, without their class: read-only attributes.
 
-    Enum members are their names. Equal if the name of the class and the JSON are.
+    Enum members are their names. Two of them are equal if the names of their classes and their JSON
+    are.
 
     >>> params = RecordedParams("SGDParams", {"alpha": 0.1, "layers": (50, 50)})
     >>> params.layers
@@ -45,7 +46,7 @@ class RecordedParams:
         object.__setattr__(self, "_tagged", tagged)
 
     def __getattr__(self, name: str) -> Any:
-        # By pickle and copy, before __init__ ran, the slots are asked for, too.
+        # pickle and copy ask for the slots, too, before __init__ has run.
         if name in RecordedParams.__slots__:
             raise AttributeError(name)
         if name in self._values:
@@ -92,7 +93,7 @@ class RecordedParams:
 
 
 def encode_params(params: ParamsLike, *, tag: bool) -> dict[str, Any]:
-    """Return params as a dict for JSON, with `tag` led by the name of their class."""
+    """Return params as a dict for JSON; with `tag`, the name of their class comes first."""
     return {"$type": class_name(params)} | params.to_dict() if tag else params.to_dict()
 
 

@@ -1,7 +1,7 @@
 """The search space as a tree of distributions.
 
-A `Space` is what samplers see and what the journal keeps. Read back from there, it does without
-the user's code: it then builds `RecordedParams`.
+A `Space` is what samplers see and what the journal keeps. A space that is read back from there
+needs none of the user's code, and builds `RecordedParams`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, Union, cast
 
 from letstune._public import public
 from letstune.errors import SpaceError
@@ -20,7 +20,8 @@ from letstune.space.recorded_params import ParamsLike, RecordedParams, dumps
 if TYPE_CHECKING:
     import numpy as np
 
-Node: TypeAlias = "Distribution | Space"
+# Not a string, which could not be looked up where `Space` goes by its public name.
+Node: TypeAlias = Union[Distribution, "Space"]
 Choose: TypeAlias = Callable[[str, Distribution], Any]
 
 
@@ -88,7 +89,7 @@ class Space:
         """Refuse a space that is not fully described by its distributions.
 
         Args:
-            who: wants to look at them, for instance "sampler 'grid'".
+            who: what needs to look at them, for instance "sampler 'grid'".
 
         Raises:
             SpaceError: this class, or a nested one, defines its own `get_random_params`.
@@ -112,7 +113,7 @@ class Space:
                 pending[:0] = node.candidates
 
     def distributions(self) -> dict[str, Distribution]:
-        """Return all that `build` may ask for, whichever candidates are chosen: by path, in order.
+        """Return all distributions that `build` may ever ask for, by path, in order.
 
         Two candidates of the same name share their paths; only one of them is ever active.
         """
@@ -133,7 +134,7 @@ class Space:
 
     @property
     def size(self) -> int | None:
-        """The number of points, or None if there are infinitely many, or it can't be known."""
+        """The number of points; None if there are infinitely many, or nobody can know it."""
         product = 1
         for _, node in self.fields:
             size = node.size
@@ -168,12 +169,12 @@ class Space:
 
         Args:
             choose: called depth first, in the order of the fields, with the dotted path of a
-                parameter and its distribution. It returns the value, and for a `OneOf` the index
-                of the candidate; what is chosen in a nested class or distribution is asked for
-                next, as "model.Linear.alpha" or "gamma[1]". Constants are not asked for.
+                parameter and its distribution. It returns the value or, for a `OneOf`, the index of
+                a candidate. What is inside that candidate is asked for next, under a path such as
+                "model.Linear.alpha" or "gamma[1]". Constants are not asked for.
 
         Returns:
-            An instance of the class, or `RecordedParams` without one.
+            An instance of the class, or `RecordedParams` if the space has no class.
 
         Raises:
             SpaceError: a class defines its own `get_random_params`, or an index is out of range.
@@ -185,8 +186,8 @@ class Space:
         """Return random params, the same for the same state of `rng`.
 
         Raises:
-            SpaceError: the class, which defines its own `get_random_params`, is not at hand, or
-                that returned something else.
+            SpaceError: the class defines its own `get_random_params`, and either it is not at hand,
+                or that method returned something else.
         """
         if not self.custom:
             return self.sample_fields(rng)
@@ -204,9 +205,9 @@ class Space:
         return params
 
     def sample_fields(self, rng: np.random.Generator) -> ParamsLike:
-        """Return random params by the distributions, even if the class has its own ways.
+        """Return random params by the distributions, even if the class samples by itself.
 
-        It is what its `get_random_params` gets from ``super()``.
+        Its own `get_random_params` gets them from ``super()``.
         """
         return self._build(lambda _, distribution: distribution.sample(rng), "", rng)
 
@@ -221,7 +222,7 @@ class Space:
                 return node.value
             chosen = plain(choose(path, node))
             if not isinstance(node, OneOf):
-                # Of a space without its class, nothing else would make it a float.
+                # In a space without its class, nothing else would make it a float.
                 return float(chosen) if node.produces is float and type(chosen) is int else chosen
             if type(chosen) is not int or not 0 <= chosen < len(node.candidates):
                 raise SpaceError(
@@ -252,9 +253,9 @@ class Space:
         return isinstance(params, RecordedParams) and params._name == self.name
 
     def choices(self, params: ParamsLike) -> dict[str, Any]:
-        """Return what `build` must be told to build these params: the value for each path.
+        """Return the choices from which `build` builds these params: the value for each path.
 
-        Where several candidates of a `OneOf` could have led there, it is the first one.
+        If several candidates of a `OneOf` could have led there, the first one is returned.
 
         Raises:
             SpaceError: no choices lead to these params, or a class has its own
@@ -297,7 +298,7 @@ class Space:
         try:
             return self._record(json.loads(text))
         except (ValueError, TypeError, AttributeError) as error:
-            raise SpaceError(f"{self.name}: {text!r} is no JSON of params: {error}") from error
+            raise SpaceError(f"{self.name}: {text!r} is not JSON of params: {error}") from error
 
     def _record(self, data: dict[str, Any]) -> RecordedParams:
         nodes = dict(self.fields)
@@ -342,7 +343,7 @@ def branch(path: str, node: OneOf, index: int) -> tuple[str, str]:
 
 
 def _fits(node: Any, value: Any) -> bool:
-    # By name only: a value that is out of range, in params made by hand, still has its branch.
+    # Only by name: in params made by hand, a value out of range still belongs to its branch.
     if isinstance(node, Space):
         return node._names(value)
     if isinstance(node, OneOf):

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from letstune.rounds.decisions import ended, planned_epochs
 from letstune.rounds.events import Event, TrialFailed, WorkerDied
+from letstune.rounds.metric import as_returned
 from letstune.rounds.state import NO_VALUE, State
-from letstune.telling.lines import counted
-from letstune.telling.lines import say as say  # others still import it from here
+from letstune.telling.lines import counted, say
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -34,10 +34,11 @@ def describe(state: State, seconds: float, since: int) -> str:
     left = state.unsettled + state.n_trials - len(state.trials)
     trials = f"{left} of {counted(state.n_trials, 'trial')} left"
     parts = [rounds, trials, counted(state.total_epochs, "epoch")]
-    value, trial = state.leader
+    best, trial = state.leader
     failed = sum(trial.status == "failed" for trial in state.trials)
     parts += [f"{failed} failed"] if failed else []
-    parts.append("no result yet" if value == NO_VALUE else f"best {value:.6g} (trial {trial})")
+    value = as_returned(state.plan.metric, best)
+    parts.append("no result yet" if best == NO_VALUE else f"best {value:.6g} (trial {trial})")
     if state.finished:
         parts[0] = "finished"
     elif seconds and state.total_epochs > since:

@@ -7,7 +7,7 @@ Subclass a suite in a test file of the plugin, and override the one fixture that
         def sampler(self):
             return MySampler()
 
-Every law is a test. None is to be overridden: where things differ for a good reason, there is a
+Every law is a test. Override none of them: where plugins differ for a good reason, there is a
 fixture that says so. Importing this needs pytest and Hypothesis: ``pip install letstune[testing]``.
 """
 

@@ -48,7 +48,7 @@ class Child:
             cloudpickle.dump((function, arguments), file)
         self.process = subprocess.Popen(
             [sys.executable, "-c", _MAIN, str(called), str(self._returned)],
-            # Another seed of hashes than here: the order of a set must not matter.
+            # Not the hash seed of this process: the order of a set must not matter.
             env={**os.environ, "PYTHONHASHSEED": "4321"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -87,12 +87,12 @@ class Child:
 def called_and_cut(calls: Sequence[tuple[Callable[[], Any], float | None]]) -> list[Any]:
     """Make calls, each in a process of its own that is killed some way into the call.
 
-    To be called by a `Child`, which has no other threads to fork. The first call is made in full,
+    Call this in a `Child`, which has no other threads to fork. The first call is made in full,
     to count the steps that Python takes in it.
 
     Args:
-        calls: each a function, and after which share of the steps the process kills itself with
-            SIGKILL; None for not at all.
+        calls: pairs of a function, and the share of its steps after which the process kills itself
+            with SIGKILL; None for never.
 
     Returns:
         What the calls returned, None for those that did not get that far.
@@ -114,15 +114,15 @@ def called_meanwhile(
     share: float,
     patience: float = 5,
 ) -> tuple[Any, Any]:
-    """Make a call, hold it up some way into it, make another one meanwhile, and let it go on.
+    """Hold a call up some way into it, make another one meanwhile, and let the first go on.
 
-    To be called by a `Child`.
+    Call this in a `Child`.
 
     Args:
-        rehearsed: a call like the one to be held up, to count the steps in it.
-        held: what is held up, in a process of its own.
-        meanwhile: what is called meanwhile, in another one.
-        share: after which share of its steps it is held up.
+        rehearsed: a call like the one that is held up, made to count its steps.
+        held: the call that is held up, in a process of its own.
+        meanwhile: the call that is made meanwhile, in another process.
+        share: the share of its steps after which it is held up.
         patience: how many seconds to wait for the other before letting this one go on: the two
             may share a lock.
     """

@@ -31,12 +31,12 @@ def verdicts(
     """Yield the verdict on each law.
 
     Args:
-        name: of a sampler, or the scheme of a store or of an executor.
+        name: the name of a sampler, or the scheme of a store or an executor.
         kind: sampler, store or executor; None for whichever has the name.
-        options: of the plugin.
-        uri: for a store, where it may keep things; by default in a temporary folder. For an
-            executor, its address; by default ``NAME://``.
-        slow: whether to try the laws, too, that take long.
+        options: for the plugin.
+        uri: for a store, where it may keep things, by default in a temporary folder; for an
+            executor, its address, by default ``NAME://``.
+        slow: whether to try also the laws that take long.
 
     Raises:
         PlanError: there is no such plugin, or there are several.
@@ -46,7 +46,7 @@ def verdicts(
     from letstune.testing import check, finite_spaces
 
     plugged = find(kind or _kind(name), name)
-    plugged.factory()  # for its errors
+    plugged.factory()  # raises if the plugin cannot be loaded
 
     # Not closures over a factory: they are pickled into the process that tries the laws, and a
     # plugin is to be imported there as a run imports it.
@@ -71,12 +71,12 @@ def verdicts(
     if plugged.kind == "executor":
         yield from check("executor", executor, slow=slow)
         return
-    # What a test file of its own says with the fixture: that it drives finite spaces only.
+    # A test file of its own says this with the fixture: it drives only finite spaces.
     finite = {} if _drives(sampler(), _CONTINUOUS) else {"spaces": finite_spaces}
     yield from check("sampler", sampler, slow=slow, **finite)
 
 
-# Letstune's own go by no URI.
+# letstune's own executors have no URI.
 _ADDRESSES: Final[Mapping[str, Any]] = {"in-process": None, "processes": 2}
 
 

@@ -103,7 +103,8 @@ class Watched(Executor):
 
     Args:
         executor: the other one.
-        seed: of the order in which deliveries of different trials are handed on; None: as is.
+        seed: decides the order in which deliveries of different trials are handed on; None keeps
+            the order.
     """
 
     def __init__(self, executor: Executor, seed: int | None = None) -> None:
@@ -125,7 +126,8 @@ class Watched(Executor):
         """Hand a task on.
 
         Raises:
-            RuntimeError: tasks end without what they were to bring, and are started for ever.
+            RuntimeError: tasks end without the epochs that they should train, and are started for
+                ever.
         """
         if len(self.started) >= _TASKS:
             raise RuntimeError(f"{_TASKS} tasks were started, and the run has not come to its end")
@@ -193,7 +195,7 @@ class ExecutorSuite:
 
     @pytest.fixture
     def make_executor(self) -> MakeExecutor:
-        """Return what makes an executor for a `letstune.testing.Job`. To be overridden."""
+        """Return a function that makes an executor for a `letstune.testing.Job`. Override this."""
         raise NotImplementedError("override the fixture 'make_executor'")
 
     @pytest.fixture
@@ -204,7 +206,7 @@ class ExecutorSuite:
     def test_the_journal_is_that_of_a_run_in_process(
         self, make_executor: MakeExecutor, scratch: Path
     ) -> None:
-        """A run with it ends with the journal of a run without it."""
+        """A run with it ends with the same journal as a run without it."""
         assert _ran(make_executor, scratch / "run.db") == _in_process(scratch)
 
     def test_the_order_of_deliveries_does_not_matter(
@@ -252,7 +254,7 @@ class ExecutorSuite:
     def test_as_many_tasks_are_trained_as_there_are_slots(
         self, make_executor: MakeExecutor, job_store: Store
     ) -> None:
-        """It has a slot at least, and takes as many tasks at a time as it has slots."""
+        """It has at least one slot, and takes as many tasks at a time as it has slots."""
         executor = Watched(make_executor(_job(Steady, job_store)))
         try:
             assert executor.slots >= 1
@@ -284,7 +286,7 @@ class ExecutorSuite:
     def test_stop_ends_after_the_epochs_in_flight(
         self, make_executor: MakeExecutor, job_store: Store
     ) -> None:
-        """After `stop`, what is in flight is delivered, no further epoch begins, tasks end."""
+        """After `stop`, epochs in flight are delivered, no further epoch begins, and tasks end."""
         executor = Watched(make_executor(_job(Slow, job_store)))
         try:
             tasks = [_task(trial, limit=_MANY) for trial in range(executor.slots)]
@@ -305,7 +307,7 @@ class ExecutorSuite:
     def test_close_leaves_nothing_behind(
         self, make_executor: MakeExecutor, job_store: Store
     ) -> None:
-        """After `close`, even in the middle of a task, there is no process and no thread of it."""
+        """After `close`, even in the middle of a task, no process and no thread of it is left."""
         before = _alive()
         executor = make_executor(_job(Slow, job_store))
         executor.start(_task(0, limit=_MANY))
@@ -352,7 +354,7 @@ class ExecutorSuite:
     ) -> None:
         """A store that cannot take a checkpoint ends the run: `deliveries` raises that error.
 
-        Or the executor has tried the store, and cannot even be made.
+        Or the executor tries the store as it is made, and so cannot even be made.
         """
         with pytest.raises(CheckpointError, match="no space left"):
             _trained(make_executor, _job(Steady, FullStore(scratch / "full")))

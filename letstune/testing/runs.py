@@ -119,7 +119,7 @@ class Job:
 
     Attributes:
         trainer: the trainer; every worker makes a clone.
-        dataset: for its `load_dataset`.
+        dataset: what its `load_dataset` gets.
         params_cls: the class of the params.
         metric: the name of the metric.
         seed: the run's.
@@ -160,13 +160,13 @@ class CrashError(Exception):
 
 
 class ShuffledExecutor(Executor):
-    """Several workers in this process, of which one at a time gets on, chosen by a seed.
+    """Several workers in this process. One at a time gets on, chosen by a seed.
 
     Args:
         job: what to train.
         slots: how many workers there are.
-        seed: of the order in which they get on.
-        crash_after: how many deliveries there are before it raises `CrashError`; None: no crash.
+        seed: decides the order in which they get on.
+        crash_after: how many deliveries there are before it raises `CrashError`; None for no crash.
     """
 
     def __init__(self, job: Job, slots: int, seed: int, crash_after: int | None = None) -> None:
@@ -228,13 +228,13 @@ class ShuffledExecutor(Executor):
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """A run to be made, as often and in as many pieces as one wants.
+    """A run that can be made as often, and in as many pieces, as one wants.
 
     Attributes:
         params_cls: the search space.
         n_trials: how many trials there are.
         rounds: their rounds.
-        lag: the lag rule's.
+        lag: the lag of the lag rule.
         seed: the run's.
     """
 

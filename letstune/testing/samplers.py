@@ -36,7 +36,7 @@ from letstune.training.stores import DirectoryStore
 
 SEEDS = st.integers(0, 2**31 - 1)
 ELSEWHERE = ("HOME", "USER", "LOGNAME", "HOSTNAME", "PWD", "TMPDIR", "LETSTUNE_SOMEWHERE")
-"""Variables of the environment that are others for another user, or on another machine."""
+"""Variables of the environment that differ for another user, or on another machine."""
 _KILLS = 3
 
 
@@ -62,7 +62,7 @@ def for_all(examples: int, **strategies: st.SearchStrategy[Any]) -> Callable[[An
 def make_history(sampler: Sampler, space: Space, seed: int, length: int) -> list[Observation]:
     """Return what a sampler might see: trials of all kinds, NaN and infinity among their values.
 
-    Empty for a sampler that does not look at it, as in a run.
+    It is empty for a sampler that does not look at it, as in a run.
     """
     if not sampler.adaptive:
         return []
@@ -113,7 +113,7 @@ def _copy(sampler: Sampler) -> Sampler:
 class SamplerSuite:
     """The laws for a sampler. Subclass it, and override the fixture `sampler`.
 
-    A sampler that drives some spaces only refuses the others in its `check`, and overrides the
+    A sampler that drives only some spaces refuses the others in its `check`, and overrides the
     fixture `spaces`, for example with `letstune.testing.finite_spaces()`.
     """
 
@@ -124,7 +124,7 @@ class SamplerSuite:
 
     @pytest.fixture
     def sampler(self) -> Sampler:
-        """Return a new sampler. To be overridden."""
+        """Return a new sampler. Override this."""
         raise NotImplementedError("override the fixture 'sampler': return a new sampler")
 
     @pytest.fixture
@@ -154,7 +154,7 @@ class SamplerSuite:
     def test_stays_within_the_space(
         self, sampler: Sampler, spaces: st.SearchStrategy[Space], examples: int
     ) -> None:
-        """What it proposes is in the space, whatever the space, and comes back from JSON."""
+        """Whatever the space, what it proposes is in it, and comes back from JSON."""
 
         @for_all(examples, space=spaces, seed=SEEDS, length=st.integers(0, 20))
         def law(space: Space, seed: int, length: int) -> None:
@@ -280,7 +280,7 @@ class SamplerSuite:
     def test_a_finite_space_comes_to_its_end(
         self, sampler: Sampler, spaces: st.SearchStrategy[Space], examples: int
     ) -> None:
-        """Of a finite space, every point is proposed once, and then there are no more."""
+        """In a finite space, every point is proposed once, and then there are no more."""
 
         @for_all(max(1, examples // 3), space=spaces, seed=SEEDS)
         def law(space: Space, seed: int) -> None:
@@ -313,7 +313,7 @@ class SamplerSuite:
     def test_resumes_exactly(
         self, sampler: Sampler, params_cls: type[Params], scratch: Path
     ) -> None:
-        """A run that crashes at random points, and is resumed, ends as one that never did."""
+        """A run that crashes at random points, and is resumed, ends like one that never crashed."""
         experiment, rng = Experiment(params_cls=params_cls, lag=1), random.Random(3)
         wanted = _straight(experiment, sampler, scratch)
         path, finished = scratch / "run.db", False
@@ -329,7 +329,7 @@ class SamplerSuite:
     def test_resumes_exactly_after_sigkill(
         self, sampler: Sampler, params_cls: type[Params], scratch: Path
     ) -> None:
-        """A run in a process that is killed again and again ends as one that never was."""
+        """A run whose process is killed again and again ends like one that was never killed."""
         experiment, rng = Experiment(params_cls=params_cls), random.Random(5)
         wanted = _straight(experiment, sampler, scratch)
         path, witness = scratch / "run.db", scratch / "witness"

@@ -157,5 +157,5 @@ class Itself(Params):
 
 
 def any_spaces() -> st.SearchStrategy[Space]:
-    """Search spaces of every kind, those included that not every sampler can drive."""
+    """Search spaces of every kind, including those that not every sampler can drive."""
     return st.one_of(spaces(), finite_spaces(), st.just(Itself.space()))

@@ -132,8 +132,8 @@ def missing(store: Store, uri: str) -> bool:
 class StoreSuite:
     """The laws for a store. Subclass it, and override the fixture `store`.
 
-    What only the author knows adds laws: the fixtures `damage`, `truncate`, `take_away`, `disk`
-    and `inside`.
+    These fixtures tell what only the author knows, and add laws: `damage`, `truncate`, `take_away`,
+    `disk` and `inside`.
     """
 
     @pytest.fixture
@@ -143,32 +143,32 @@ class StoreSuite:
 
     @pytest.fixture
     def store(self) -> Store:
-        """Return a store that is empty and that no other test has. To be overridden."""
+        """Return an empty store that no other test has. Override this."""
         raise NotImplementedError("override the fixture 'store': return a new, empty store")
 
     @pytest.fixture
     def damage(self) -> Callable[[Store, str], None] | None:
-        """Return what alters the bytes of a checkpoint behind the store's back, by its URI."""
+        """Return a function that alters a checkpoint's bytes, by URI, behind the store's back."""
         return None
 
     @pytest.fixture
     def truncate(self) -> Callable[[Store, str], None] | None:
-        """Return what cuts off the end of a checkpoint's bytes, behind the store's back."""
+        """Return a function that cuts off the end of a checkpoint's bytes, in the same way."""
         return None
 
     @pytest.fixture
     def take_away(self) -> Callable[[Store], None] | None:
-        """Return what takes away all that is there, and where it is: a disk, a bucket."""
+        """Return a function that takes away all of a store, and where it is: a disk, a bucket."""
         return None
 
     @pytest.fixture
     def disk(self) -> Callable[[Store], Path] | None:
-        """Return what tells the folder on this machine in which all is, if `put` uses fsync."""
+        """Return a function that tells in which folder a store keeps all, if `put` uses fsync."""
         return None
 
     @pytest.fixture
     def inside(self) -> Callable[[Store], Collection[str]] | None:
-        """Return what looks behind the store, and returns all files or objects that are there."""
+        """Return a function that returns all files or objects that are really in a store."""
         return None
 
     @pytest.fixture
@@ -182,7 +182,7 @@ class StoreSuite:
         return 30
 
     def test_what_is_put_is_got(self, store: Store, examples: int) -> None:
-        """Whatever the files and folders, what is got is what was put, byte for byte."""
+        """Whatever the files and folders, `get` returns what was put, byte for byte."""
         numbers = iter(range(10**6))
 
         @for_all(examples, files=folders())
@@ -307,8 +307,8 @@ class StoreSuite:
     ) -> None:
         """A checkpoint that was altered behind the store's back is refused when it is loaded.
 
-        With a CheckpointError, also for what was cut off: a StoreError, which any other exception
-        becomes, says that nothing is known, and so nobody could write it off.
+        It is refused with a CheckpointError, also if it was cut off. Any other exception becomes a
+        StoreError, which says that nothing is known, so nobody could write the checkpoint off.
         """
         if damage is None:
             pytest.skip("there is no fixture 'damage'")
@@ -325,7 +325,7 @@ class StoreSuite:
     def test_a_store_that_is_away_has_lost_nothing(
         self, store: Store, take_away: Callable[[Store], None] | None
     ) -> None:
-        """Where all is away, `get` raises anything but FileNotFoundError: none is written off."""
+        """If all of the store is away, `get` raises anything but FileNotFoundError."""
         if take_away is None:
             pytest.skip("there is no fixture 'take_away'")
         kept = [save(store, "token", f"t{i}-e1-x", files) for i, files in enumerate(_SHAPES)]
@@ -392,7 +392,7 @@ class StoreSuite:
                 assert verified(store, stored) == contents_for(name)
 
     def test_a_run_can_be_interrupted_and_resumed(self, store: Store, scratch: Path) -> None:
-        """A run that keeps its checkpoints there, in two halves, ends as one in one go."""
+        """A run in two halves that keeps its checkpoints there ends like one in one go."""
         experiment = Experiment(params_cls=Corners, n_trials=6)
         experiment.play(scratch / "straight.db", RandomSampler(), _in_turn)
         path = scratch / "run.db"
@@ -423,7 +423,7 @@ def _refused_once_harmed(store: Store, harm: Callable[[Store, str], None]) -> No
 
 
 def _held(place: int | Path) -> Collection[str]:
-    """Return what must last of a folder, the names in it, or of a file: how long it is."""
+    """Return what must last: of a folder, the names in it; of a file, its length."""
     about = os.stat(place)  # noqa: PTH116 (it may be open)
     if S_ISDIR(about.st_mode):
         return os.listdir(place)  # noqa: PTH208 (the same)

@@ -59,8 +59,8 @@ def check(
         kind: sampler, store or executor.
         fixture: for a sampler, returns a new one. For a store, gets a new, empty folder and
             returns a new, empty store. For an executor, gets a `Job` and returns an executor.
-        slow: whether to try the laws, too, that take long.
-        fixtures: what other fixtures of the suite are to be, by name. Of ``spaces``, a function
+        slow: whether to try also the laws that take long.
+        fixtures: the values of other fixtures of the suite, by name. For ``spaces``, a function
             that returns the strategy.
 
     Raises:

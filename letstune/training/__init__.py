@@ -19,7 +19,7 @@ __all__ = [
     "identity",
 ]
 
-# What journals name, and what is for who writes a store or a sampler.
+# What journals name, and what authors of stores and samplers use.
 if TYPE_CHECKING:
     from letstune.rounds.events import Stored
     from letstune.training.checkpoints import REMEDY, Keeper, fetch

@@ -21,7 +21,7 @@ PICKLE: Final = "model.pickle"
 
 REMEDY: Final = (
     "Bring it back from a backup; or let `letstune check --fix` write it off, and `letstune "
-    "resume` train again what it still needs of it. That of a finished trial is lost then."
+    "resume` train again what it still needs. The checkpoint of a finished trial is lost then."
 )
 
 
@@ -30,8 +30,8 @@ class Checkpoint:
     """A folder to fill with a model, or to get it back from.
 
     Args:
-        folder: called when the folder is needed for the first time; returns it, or raises
-            why there is none.
+        folder: called when the folder is needed for the first time; returns it, or raises an error
+            that says why there is none.
         what: which one it is, for its repr.
 
     >>> from pathlib import Path
@@ -52,8 +52,8 @@ class Checkpoint:
     def path(self) -> Path:
         """The folder, for a framework's own format.
 
-        In `save`, an empty folder to fill. In `load` and in results, a copy of what was saved,
-        verified, that lives until `load` returns, or, in results, until the program ends.
+        In `save`, it is an empty folder to fill. In `load` and in results, it is a verified copy of
+        what was saved, which lives until `load` returns or, in results, until the program ends.
 
         Raises:
             CheckpointNotKeptError: the checkpoint was let go.
@@ -94,12 +94,12 @@ class Checkpoint:
 def digest(folder: Path) -> tuple[int, str]:
     """Return the size in bytes and the SHA-256 of a folder's files.
 
-    The digest is that of a listing with a line a file, sorted by path, as ``sha256sum`` prints
+    The digest is that of a listing with a line per file, sorted by path, as ``sha256sum`` prints
     it; in the folder,
     ``find . -type f -printf '%P\\n' | LC_ALL=C sort | xargs -d'\\n' sha256sum -- | sha256sum``.
 
     Raises:
-        CheckpointError: there is something else than regular files and folders.
+        CheckpointError: the folder holds something other than regular files and folders.
     """
     import hashlib
 
@@ -134,7 +134,7 @@ class Keeper:
         self._staging: Path | None = None
 
     def save(self, name: str, fill: Callable[[Checkpoint], None]) -> Stored | None:
-        """Let ``fill`` fill a checkpoint and return where it is kept; None if it left it empty.
+        """Have ``fill`` fill a checkpoint, and return where it is kept; None if it is left empty.
 
         Whatever ``fill`` raises is raised, and leaves nothing behind.
 
@@ -142,7 +142,7 @@ class Keeper:
             CheckpointError: the store cannot take it.
         """
         if self._staging is None:
-            # Before fill() asks for it: if it cannot be had, that is no fault of the trial.
+            # Made before fill() asks for it: if it cannot be made, the trial is not to blame.
             with self._blamed_on_the_store(name):
                 self._staging = self._store.stage(self._token)
         blamed: list[CheckpointError] = []
@@ -150,7 +150,7 @@ class Keeper:
         def folder() -> Path:
             try:
                 with self._blamed_on_the_store(name):
-                    # Perhaps another one than before, if that was removed as a temporary file.
+                    # Perhaps not the same as before, if that was removed as a temporary file.
                     self._staging = self._store.stage(self._token)
                     return self._staging
             except CheckpointError as error:
@@ -178,11 +178,11 @@ class Keeper:
     def fetched(self, stored: Stored, what: str) -> Iterator[Path]:
         """Lend a folder with a checkpoint, verified; ``what`` names it in an error.
 
-        It is the staging folder: were it one of the system's temporary files, nobody would remove
-        it if this process is killed meanwhile.
+        It is the staging folder. If it were among the system's temporary files, nobody would remove
+        it after this process was killed.
 
         Raises:
-            CheckpointError: see `fetch`, or there is no room for it.
+            CheckpointError: see `fetch`; or there is no room for it.
             StoreError: see `fetch`.
         """
         with self._blamed_on_the_store(stored.uri):
@@ -205,7 +205,7 @@ class Keeper:
             ) from error
 
     def sweep(self) -> None:
-        """Remove what another process with this token, which was killed, left half saved."""
+        """Remove what another process with this token left half saved when it was killed."""
         self._staging = self._store.stage(self._token)
         self.close()
 
@@ -229,13 +229,13 @@ def fetch(store: Store, stored: Stored, folder: Path, what: str) -> Path:
 
     Args:
         store: where it is kept.
-        stored: what was recorded of it.
+        stored: what was recorded about it.
         folder: an empty one.
         what: names the checkpoint in an error.
 
     Raises:
         CheckpointError: it is missing, or not what was saved.
-        StoreError: whether it is cannot be told, since the store cannot be read.
+        StoreError: the store cannot be read, so nothing is known about the checkpoint.
     """
     try:
         store.get(stored.uri, folder)
@@ -261,7 +261,7 @@ def fetch(store: Store, stored: Stored, folder: Path, what: str) -> Path:
 
 
 def fetched(store: Store, stored: Stored, what: str) -> Path:
-    """Return a folder with a checkpoint, verified, that lives until the program ends."""
+    """Return a folder with a verified checkpoint, which lives until the program ends."""
     return fetch(store, stored, Path(tempfile.mkdtemp(dir=temporary())), what)
 
 

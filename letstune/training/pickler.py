@@ -1,6 +1,6 @@
 """The pickler: cloudpickle's, but code that is kept by value remembers which file it is from.
 
-A module of its own, since cloudpickle is imported only when something is pickled.
+This is a module of its own, so that cloudpickle is imported only when something is pickled.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _NOWHERE: Final = "<dynamic-code>"
 
 
 def _reduce_code(code: CodeType) -> tuple[Any, ...]:
-    """Put the file back, which cloudpickle leaves out to write the same bytes wherever that is.
+    """Put back the name of the file, which cloudpickle leaves out to write the same bytes anywhere.
 
     letstune compares code by its fingerprint, not by its pickle, and a traceback without file and
     line is of no use to whoever reads in the morning that a trial failed.

@@ -1,8 +1,8 @@
 """Trainers and datasets as bytes that another process, on another day, can bring back.
 
-cloudpickle keeps classes of ``__main__`` (scripts, notebooks) and of files given to the command
-line by value, code included; those of modules by reference, and for them the folders from which
-modules were imported are kept, too.
+cloudpickle keeps classes of ``__main__`` (scripts, notebooks), and of files given to the command
+line, by value: their code is included. It keeps classes of modules by reference; for these, the
+folders from which modules were imported are kept, too.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any, Final
 
 from letstune.errors import PickleError, PlanError
-from letstune.journal.journal import Pickle
+from letstune.rounds.pickles import Pickle
 from letstune.training.trainer import Trainer
 from letstune.training.unpickler import loads
 
@@ -86,14 +86,13 @@ def _dumps(name: str, value: object, limit: int | None = None) -> bytes:
         culprit = _culprit(value)
         raise PickleError(
             f"The {name}, a {type(value).__qualname__}, cannot be pickled{culprit}: {error}. "
-            "What holds files, locks, connections or generators is to be made in load_dataset, "
-            "not before."
+            "Make what holds files, locks, connections or generators in load_dataset, not before."
         ) from error
     return file.getvalue()
 
 
 def _culprit(value: object) -> str:
-    """Name the attribute that cannot be pickled, if it is one."""
+    """Name the attribute that cannot be pickled, if one is to blame."""
     import cloudpickle
 
     for name, field in getattr(value, "__dict__", {}).items():
@@ -110,9 +109,9 @@ def clone(value: Any) -> Any:
 
 
 def fingerprint(trainer: object) -> str:
-    """Return what changes when the code of a trainer that is kept by value changes, or its fields.
+    """Return a digest that changes when a trainer's fields, or its code kept by value, change.
 
-    Not the pickle itself: cloudpickle writes the same class in a different way in each process.
+    The pickle itself will not do: cloudpickle writes the same class differently in each process.
     """
     import cloudpickle
 
@@ -130,15 +129,15 @@ def fingerprint(trainer: object) -> str:
 
 
 def identity(value: object) -> str:
-    """Return what differs when a value does, in any process; the same for values of equal parts.
+    """Return a text that is the same for equal values, and differs for others, in any process.
 
-    Of what is neither a plain value, nor an array, nor made of such, only its class is seen.
+    If a part is neither a plain value, nor an array, nor made of these, only its class counts.
     """
     return hashlib.sha256(repr(_plain(value)).encode()).hexdigest()
 
 
 def _plain(value: Any, seen: dict[int, object] | None = None) -> object:
-    """Return what of a value is written the same in each process."""
+    """Return the part of a value that is written the same in each process."""
     if isinstance(value, str | int | float | bool | bytes | None):
         return value
     seen = {} if seen is None else seen
@@ -154,7 +153,7 @@ def _plain(value: Any, seen: dict[int, object] | None = None) -> object:
         return (kind, str(value.dtype), value.shape, text)
     if id(value) in seen:  # it has itself among its parts, or two of them share it
         return kind
-    seen[id(value)] = value  # itself, lest its id be that of another one later on
+    seen[id(value)] = value  # kept alive, so that no later value gets its id
     if isinstance(value, list | tuple):
         return [_plain(item, seen) for item in value]
     if isinstance(value, dict):
@@ -165,7 +164,7 @@ def _plain(value: Any, seen: dict[int, object] | None = None) -> object:
 
 
 def _member(member: Any, depth: int = 2) -> object:
-    """Return what a method does, and the functions beside it that it calls, or a plain value."""
+    """Return the code of a method and of functions beside it that it calls, or a plain value."""
     function = getattr(member, "fget", None) or getattr(member, "__func__", member)
     code = getattr(function, "__code__", None)
     if not isinstance(code, CodeType):
@@ -205,8 +204,8 @@ def load(kept: Pickle, journal: Path, help_with: str) -> Any:
 
     Args:
         kept: the pickle.
-        journal: where it was kept, for an error.
-        help_with: what to do when it fails, for an error.
+        journal: where it was kept; errors name it.
+        help_with: what to do when it fails; errors end with it.
 
     Raises:
         PickleError: this Python, or a module, is not the one that it needs.
@@ -214,7 +213,7 @@ def load(kept: Pickle, journal: Path, help_with: str) -> Any:
     about, here = kept.about, ".".join(map(str, sys.version_info[:2]))
     old = f"It was kept by Python {about['python']}, and this is Python {here}"
     failed = f"{journal}: the {kept.name} ({about['type']}) cannot be brought back."
-    advice = f"Resume with what it was kept with, or {help_with}"
+    advice = f"Resume with the Python and the packages with which it was kept, or {help_with}"
     # Code that is kept by value is bytecode, which another Python may load and then crash on.
     if about["python"] != here and b"_make_function" in kept.data:
         raise PickleError(f"{failed} {old}. {advice}")
@@ -231,7 +230,7 @@ def load(kept: Pickle, journal: Path, help_with: str) -> Any:
 def load_object(name: str) -> Any:
     """Return what ``MODULE:NAME`` or ``FILE.py:NAME`` names; a class is called, to make an object.
 
-    A file's classes are going to be kept by value, as those of a script that is run.
+    A file's classes are kept by value from then on, as those of a script that is run.
 
     Raises:
         PlanError: there is no such module, file or name.

@@ -1,8 +1,8 @@
 """Stores: who keeps checkpoints. A store keeps folders, and knows nothing of models.
 
-What is put is written beside, synced, moved into place, and its folder synced, before the journal
-may point to it. Names are new each time and nothing is ever overwritten, so the journal's row is
-the only pointer, and what has none is what a crash left behind.
+A checkpoint is written beside, synced and moved into place, and its folder is synced, before the
+journal may point to it. Names are new each time and nothing is ever overwritten, so the journal's
+row is the only pointer, and a checkpoint without one was left behind by a crash.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Store(ABC):
     def stage(self, name: str) -> Path:
         """Return an empty folder to be filled for `put`, the same for the same name.
 
-        By default in the system's folder for temporary files; a store on this machine does better
-        with a folder from which `put` can move rather than copy.
+        By default, it is in the system's folder for temporary files. A store on this machine does
+        better with a folder from which `put` can move files rather than copy them.
         """
         # Not in temporary() itself: a worker that closes removes the folder above its own.
         return _make_staged(temporary() / _STAGING / name, _make)
@@ -49,11 +49,12 @@ class Store(ABC):
     def put(self, name: str, folder: Path) -> str:
         """Keep all files of a folder, which may be moved away, and return their URI.
 
-        When this returns, they are durable; when it does not, nothing of them is listed as whole.
+        When this returns, the files are durable. If it does not return, they are not listed as a
+        whole checkpoint.
 
         Args:
             name: letters, digits, dots and single dashes; never used before.
-            folder: holds one file at least; regular files and folders only.
+            folder: it holds at least one file, and only regular files and folders.
         """
 
     @abstractmethod
@@ -61,13 +62,13 @@ class Store(ABC):
         """Copy all files of a checkpoint into an empty folder.
 
         Raises:
-            FileNotFoundError: there is none of that URI. Then it may be written off: where all of
-                the store is away, such as a disk that is not mounted, raise anything else.
+            FileNotFoundError: there is no checkpoint of that URI, so it may be written off. If all
+                of the store is away, such as a disk that is not mounted, raise anything else.
         """
 
     @abstractmethod
     def list(self) -> Iterator[str]:
-        """Yield the URIs of all that is there, what a crash left incomplete included."""
+        """Yield the URIs of all that is there, including what a crash left incomplete."""
 
     @abstractmethod
     def delete(self, uri: str) -> None:
@@ -99,7 +100,7 @@ class DirectoryStore(Store):
             raise CheckpointError(f"{name!r} is no name for a checkpoint in {self.root}.")
         if folder.parent == self._staging:
             return self._move(name, folder)
-        # Perhaps on another disk: then it cannot be moved.
+        # The folder may be on another disk; then it cannot be moved.
         copy = self.stage(name)
         try:
             shutil.copytree(folder, copy, symlinks=True, dirs_exist_ok=True)
@@ -164,7 +165,7 @@ class DirectoryStore(Store):
 
 
 def _make_staged(folder: Path, make_above: Callable[[Path], None]) -> Path:
-    """Make a worker's staging folder, however often those that close remove the one above it."""
+    """Make a worker's staging folder, even while workers that close remove the one above it."""
     while True:
         try:
             _make(folder)
@@ -181,7 +182,7 @@ def _make(folder: Path) -> None:
 
 
 def make_durably(folder: Path) -> None:
-    """Make a folder and those above it, the name of each synced."""
+    """Make a folder and those above it, and sync the name of each."""
     if not folder.is_dir():
         make_durably(folder.parent)
         _make(folder)
@@ -194,7 +195,7 @@ _temporary_folder: Path | None = None
 def temporary() -> Path:
     """Return a folder that is removed when the program ends.
 
-    It is another one if what tidies up the system's temporary files has removed the first.
+    A new one is made if something that tidies up temporary files has removed the first.
     """
     global _temporary_folder
     if _temporary_folder is None or not _temporary_folder.is_dir():

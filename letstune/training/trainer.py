@@ -1,29 +1,32 @@
 """Trainers: the classes with which a user says how a model is trained.
 
-Every trainer has a `metric`, the name of the metric value to be optimized, greater being better,
-and loads its dataset at most once. `SimpleTrainer` trains a model in one go, as scikit-learn does;
-`EpochTrainer` trains epoch by epoch, so that poor params are dropped early.
+Every trainer has a `metric`, the name of the metric value to be optimized, and loads its dataset
+at most once. Greater is better, or less if the name has a leading minus, as ``"-valid_loss"``.
+`SimpleTrainer` trains a model in one go, as scikit-learn does; `EpochTrainer` trains epoch by
+epoch, so that poor params are dropped early.
 
 Metric values are a dict of names to real numbers::
 
     {"train_accuracy": 0.92, "valid_accuracy": 0.83}
 
-All of them are recorded; only the one named by `metric` decides.
+All of them are recorded; only the one named by `metric` decides. An epoch without it has no value.
 """
 
-# Without `from __future__ import annotations`: those of `Trainer` are asked for by users' classes,
-# and would be looked up where it goes by its public name.
+# No `from __future__ import annotations`: users' classes ask for the annotations of `Trainer`, and
+# text would be looked up in the module of its public name.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args, get_origin
 
 from letstune._public import public
 from letstune.errors import TrainerError
+from letstune.rounds.metric import metric_name
 from letstune.rounds.seeding import Purpose, derive, generator, seed_globals
 from letstune.space.params import Params
+from letstune.training.direction import directed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,15 +40,15 @@ P = TypeVar("P", bound=Params)
 class Trainer(ABC, Generic[P]):
     """What `SimpleTrainer` and `EpochTrainer` have in common.
 
-    A trainer must be pickleable before `load_dataset`, and need not be after it. letstune trains
+    A trainer must be pickleable before `load_dataset`, but need not be afterwards. letstune trains
     with a clone of it, made by pickling.
 
     Attributes:
-        params_cls: the `Params` class. Taken from the generic parameter, as in
+        params_cls: the `Params` class. It is taken from the generic parameter, as in
             ``SimpleTrainer[SGDParams]``, unless it is set.
         seed: set before each call of `load_dataset`, `create_model`, `load`, `train_epoch` and
-            `train`: a number from 0 to 2**31 - 1 that depends on the run's seed, the trial and
-            the epoch only.
+            `train`: a number from 0 to 2**31 - 1 that depends only on the run's seed, the trial and
+            the epoch.
     """
 
     params_cls: type[P]
@@ -54,7 +57,11 @@ class Trainer(ABC, Generic[P]):
     @property
     @abstractmethod
     def metric(self) -> str:
-        """The metric value to be optimized; greater is better. Usually a class attribute."""
+        """The metric value to be optimized. Usually a class attribute.
+
+        Greater is better; with a leading minus, as ``"-valid_loss"``, less is better. The trainer
+        returns ``valid_loss`` as it is in both cases.
+        """
 
     @abstractmethod
     def load_dataset(self, dataset: Any) -> None:
@@ -66,13 +73,13 @@ class Trainer(ABC, Generic[P]):
 
     @property
     def rng(self) -> "np.random.Generator":
-        """A generator that depends on the run's seed, the trial and the epoch only, as `seed`."""
+        """A generator that depends only on the run's seed, the trial and the epoch, as `seed`."""
         rng: np.random.Generator | None = self.__dict__.get("_rng")
         if rng is None:
             stream = self.__dict__.get("_stream")
             if stream is None:
                 raise TrainerError(
-                    f"{type(self).__name__}.rng is there during a run only: it is set before each "
+                    f"{type(self).__name__}.rng exists only during a run: it is set before each "
                     "call of load_dataset, create_model, load, train_epoch and train."
                 )
             rng = self.__dict__["_rng"] = generator(*stream)
@@ -113,9 +120,9 @@ class EpochTrainer(Trainer[P]):
     `load_dataset`, a training is `create_model` or `load`, but not both; then `train_epoch`, as
     often as the rounds want, with `save` after each.
 
-    For exact resume, what `save` saves must be all that the next epoch depends on, the state of
-    an optimizer included; `letstune.rehearse` tries it. Before a training, the trainer loses what
-    fields it was given since `load_dataset`, so that no trial goes on with those of another.
+    For exact resume, `save` must save all that the next epoch depends on, including the state of an
+    optimizer; `letstune.rehearse` tests it. Before a training, the fields that the trainer was
+    given since `load_dataset` are removed, so that no trial goes on with those of another.
     """
 
     model: Any
@@ -144,7 +151,7 @@ def params_class(trainer: object) -> type[Params]:
     """Return the `Params` class that a trainer is for.
 
     Raises:
-        TrainerError: it is not a trainer, or does not say which one.
+        TrainerError: it is not a trainer, or does not say which `Params` class it is for.
     """
     name = type(trainer).__name__
     if isinstance(trainer, type) or not isinstance(trainer, SimpleTrainer | EpochTrainer):
@@ -178,21 +185,23 @@ def check_trainer(trainer: Trainer[Any]) -> str:
     """Return a trainer's metric, and refuse one that cannot be driven, before anything is written.
 
     Raises:
-        TrainerError: its metric is not a name.
+        TrainerError: its metric is not a name, or the trainer says elsewhere what is better, and
+            something else than its metric.
     """
     metric: object = trainer.metric
-    if not isinstance(metric, str) or not metric:
+    if not isinstance(metric, str) or metric in ("", "-"):
         raise TrainerError(
             f"{type(trainer).__name__}.metric is {metric!r}; expected the name of one of the "
-            'metric values that it returns, for instance metric = "accuracy".'
+            'metric values that it returns, for instance metric = "accuracy", or "-valid_loss" '
+            "if less is better."
         )
-    return metric
+    return directed(trainer, metric)
 
 
 def begin(trainer: Trainer[Any], run_seed: int, purpose: Purpose, trial: int, epoch: int) -> None:
     """Seed a trainer and the global generators for what comes next."""
     seed = derive(run_seed, purpose, trial, epoch)
-    fields = trainer.__dict__  # by which a frozen dataclass may be a trainer, too
+    fields = trainer.__dict__  # this way, a frozen dataclass may be a trainer, too
     fields["seed"] = seed
     fields["_stream"] = (run_seed, purpose, trial, epoch)
     fields.pop("_rng", None)
@@ -200,35 +209,73 @@ def begin(trainer: Trainer[Any], run_seed: int, purpose: Purpose, trial: int, ep
 
 
 def metric_values(returned: object, metric: str, where: str) -> dict[str, float]:
-    """Return what a trainer returned as a dict of floats.
+    """Return what a trainer returned as a dict of floats: plain values, whatever they were.
 
-    NumPy's scalars, and 0-d arrays and tensors, are taken for the numbers that they hold.
+    NumPy's scalars, 0-d arrays and tensors count as the numbers that they hold.
+
+    Args:
+        returned: by the trainer.
+        metric: its metric, for an example.
+        where: what it was doing, for an error.
 
     Raises:
-        TrainerError: it is not a dict of names to real numbers, or lacks ``metric``.
+        TrainerError: it is not a dict of names to real numbers.
+        BaseException: a value raised it when asked for its number.
     """
     if not isinstance(returned, Mapping):
         raise TrainerError(
-            f"{where} returned {returned!r:.200}; expected metric values, a dict of names to "
-            f'numbers, such as {{"{metric}": 0.9}}.'
+            f"{where} returned {_shown(returned, 200)}; expected metric values, a dict of names to "
+            f'numbers, such as {{"{metric_name(metric)}": 0.9}}.'
         )
     values = {}
     for name, value in returned.items():
-        number = value if type(value) is float else _real(value)
-        if number is None or not isinstance(name, str):
+        # Of a class derived from str, names could be told apart, or pickled, as that class wants.
+        if type(name) is not str:
             raise TrainerError(
-                f"{where} returned the metric value {name!r}: {value!r:.200}; expected a name "
-                f"and a real number. It returned {returned!r:.300}."
+                f"{where} returned a metric value with the name {_shown(name, 200)}, of the class "
+                f"{type(name).__name__}; expected a str, and of no other class. It returned "
+                f"{_shown(returned, 300)}."
+            )
+        number = value if type(value) is float else _number(name, value, where)
+        if number is None:
+            raise TrainerError(
+                f"{where} returned the metric value {name!r}: {_shown(value, 200)}; expected a "
+                f"real number. It returned {_shown(returned, 300)}."
             )
         values[name] = number
-    if metric not in values:
-        raise TrainerError(
-            f"{where} returned no {metric!r}, which is the trainer's metric, but "
-            f"{sorted(values) or 'nothing'}. Return it, and run the script again, or give "
-            "`letstune resume` the --trainer: the journal holds the code as it was. Another metric "
-            "needs a new journal."
-        )
     return values
+
+
+def without_metric(values: Iterable[str], metric: str, where: str) -> str:
+    """Return what to say of an epoch that lacks the metric.
+
+    Args:
+        values: the names of those that it has.
+        metric: the plan's.
+        where: what the trainer was doing.
+    """
+    return (
+        f"{where} returned no {metric_name(metric)!r}, which is the trainer's metric, but "
+        f"{sorted(values) or 'nothing'}."
+    )
+
+
+def _number(name: str, value: object, where: str) -> float | None:
+    try:
+        return _real(value)
+    except BaseException as error:
+        error.add_note(
+            f"{where} returned the metric value {name!r}, of the class {type(value).__name__}, "
+            "which raised this when it was asked for its number."
+        )
+        raise
+
+
+def _shown(value: object, most: int) -> str:
+    try:
+        return f"{value!r:.{most}}"
+    except Exception:  # noqa: BLE001 (of whatever its repr does)
+        return f"a value of the class {type(value).__name__}, whose repr() raises an exception"
 
 
 def _real(value: Any) -> float | None:

@@ -1,7 +1,7 @@
 """The unpickler: it also finds what was pickled when letstune's classes had other names.
 
-Before the first release, pickles named the modules in which classes were defined, which have moved
-since; now they name those from which users import, which stay.
+Before the first release, pickles named the modules in which classes were defined, and these have
+moved since. Now they name the modules from which users import, and these stay.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Unpickler(pickle.Unpickler):
 
 
 def today(module: str, name: str) -> tuple[str, str]:
-    """Return by which module and name something goes now that a pickle names."""
+    """Return today's module and name of something that a pickle names."""
     return _RENAMED.get((module, name), (_MOVED.get(module, module), name))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import time
 import traceback
 import warnings
@@ -14,6 +15,7 @@ from typing import Any
 
 from letstune.errors import CheckpointError, Interrupted, StopTraining, TrainerError
 from letstune.rounds.events import EpochFinished, Event, Task, TaskEnded, TrialFailed, TrialStopped
+from letstune.rounds.metric import standing
 from letstune.rounds.seeding import Purpose, frameworks
 from letstune.space.params import Params
 from letstune.training.checkpoints import Checkpoint, Keeper
@@ -61,13 +63,14 @@ class Worker:
     def train(self, task: Task) -> Iterator[Outcome]:
         """Train a task, yielding what is to be recorded together, as it comes about.
 
-        With it comes the exception behind a `TrialFailed`, or None. An epoch goes on only after
-        what was yielded for the one before is recorded.
+        With it comes the exception behind a `TrialFailed`, or None; it is a `TrainerError` if the
+        trainer returned what it must not. An epoch goes on only after what was yielded for the
+        one before is recorded.
 
         Raises:
-            LetstuneError: the trainer returned what it must not, or a checkpoint is missing or
-                cannot be stored. That is not the trial's failure, and would be every other
-                trial's as well: the run ends, to be resumed when it is mended.
+            LetstuneError: a checkpoint is missing or cannot be stored. That is not the trial's
+                failure, and would be every other trial's as well: the run ends, to be resumed
+                when it is mended.
             Exception: `load_dataset` raised it.
         """
         self.prepare()
@@ -77,10 +80,7 @@ class Worker:
                 yield events, None
                 at += 1
         except _RaisedError as raised:
-            message = "".join(traceback.format_exception_only(raised.error)).strip()
-            told = "".join(traceback.format_exception(raised.error))
-            failed = TrialFailed(task.trial, at, "raised", _utf8(message), _utf8(told))
-            yield [failed], raised.error
+            yield [TrialFailed(task.trial, at, "raised", *_told(raised.error))], raised.error
         self._warn_of_late_imports(task.trial)
         yield [TaskEnded(task.trial)], None
 
@@ -98,7 +98,10 @@ class Worker:
         begin(trainer, self._seed, Purpose.LOAD_DATASET, 0, 0)
         try:
             trainer.load_dataset(self._dataset)
-        except Exception as error:
+        except (KeyboardInterrupt, Interrupted):
+            raise
+        except BaseException as raised:
+            error = raised if isinstance(raised, Exception) else _ended_by(trainer, raised)
             error.add_note(
                 f"{type(trainer).__name__}.load_dataset raised this, so no trial was trained. "
                 "Nothing is lost: mend it, and resume. The journal holds the trainer's code as it "
@@ -111,7 +114,9 @@ class Worker:
                     "the folder in which the run was started, or give `letstune resume` the path "
                     "with --dataset."
                 )
-            raise
+            if error is raised:
+                raise
+            raise error from raised
         self._trainer = trainer
         self._fields = dict(trainer.__dict__)
         self._seeded = frameworks()
@@ -139,9 +144,12 @@ class Worker:
                 seconds += finished.seconds
         except StopTraining as stop:
             if stop.metric_values is not None:
-                raise TrainerError(
-                    f"Trial {number}: StopTraining was raised with metric values by create_model "
-                    "or load, where there is no epoch to record them for. Raise it without them."
+                raise _RaisedError(
+                    TrainerError(
+                        f"Trial {number}: StopTraining was raised with metric values by "
+                        "create_model or load, where there is no epoch to record them for. Raise "
+                        "it without them."
+                    )
                 ) from stop
             yield [TrialStopped(number, epoch - 1)]
 
@@ -159,15 +167,16 @@ class Worker:
             if stop.metric_values is None:
                 raise
             returned, ends = stop.metric_values, (TrialStopped(number, epoch),)
-        seconds = time.perf_counter() - clock
-        metric = self._metric
-        values = metric_values(returned, metric, f"Training trial {number}, epoch {epoch},")
+        seconds = _passed(clock)
+        where = f"Training trial {number}, epoch {epoch},"
+        values = _call(metric_values, returned, self._metric, where)
+        value = standing(self._metric, values)
         stops: list[StopTraining] = []
         name = f"t{number:05}-e{epoch:05}-{attempt}"
         stored = self._keeper.save(name, partial(_save, model, stops))
         if stops:
             ends = (TrialStopped(number, epoch),)
-        finished = EpochFinished(number, epoch, values[metric], values, started, seconds, stored)
+        finished = EpochFinished(number, epoch, value, values, started, seconds, stored)
         return (finished, *ends)
 
     def _warn_of_late_imports(self, number: int) -> None:
@@ -222,22 +231,39 @@ class _RaisedError(Exception):
         self.error = error
 
 
-class _ContractError(TrainerError):
-    """A trainer returned what it must not."""
+def _ended_by(trainer: Trainer[Any], raised: BaseException) -> TrainerError:
+    """Return an error in place of an exception that would end more than the run, or nothing."""
+    said = "".join(traceback.format_exception_only(raised)).strip()
+    return TrainerError(f"{type(trainer).__name__}.load_dataset raised {said}")
+
+
+def _passed(since: Any) -> float:
+    """Return how many seconds have passed; a trainer may have put another clock there."""
+    try:
+        seconds = float(time.perf_counter() - since)
+    except Exception:  # noqa: BLE001 (of whatever has been put there)
+        seconds = math.nan
+    if 0.0 <= seconds < math.inf:
+        return seconds
+    raise _RaisedError(
+        RuntimeError(
+            f"The clock, time.perf_counter, told that the epoch took {seconds} seconds: something "
+            "has put another one in its place, or set it. Put it back before the epoch ends."
+        )
+    )
 
 
 def _call(method: Callable[..., Any], *args: object) -> Any:
     """Call a method of the trainer, and tell what it raises from what letstune raises.
 
-    A full disk is nobody's failure: each trial after this one would fail as well.
+    Whatever it raises is the trial's failure, an exit or a cancellation as well; but for Ctrl-C. A
+    full disk is nobody's failure: each trial after this one would fail as well.
     """
     try:
         return method(*args)
-    except (StopTraining, Interrupted):
+    except (StopTraining, Interrupted, KeyboardInterrupt):
         raise  # Interrupted: of a run within the trainer; it is meant for this one as well
-    except _ContractError as error:
-        raise TrainerError(str(error)) from None
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise CheckpointError(
                 f"The disk is full: {error}. Free some space and resume; all that was recorded is "
@@ -252,6 +278,16 @@ def _save(model: Any, stops: list[StopTraining], checkpoint: Checkpoint) -> None
         _call(model.save, checkpoint)
     except StopTraining as stop:
         stops.append(stop)
+
+
+def _told(error: BaseException) -> tuple[str, str]:
+    """Return an exception's message, with its notes, and its traceback."""
+    try:
+        message = "".join(traceback.format_exception_only(error)).strip()
+        return _utf8(message), _utf8("".join(traceback.format_exception(error)))
+    except Exception as another:  # noqa: BLE001 (of whatever the exception's class does)
+        message = f"{type(error).__name__}, which cannot be told: {type(another).__name__}"
+        return message, message
 
 
 def _utf8(text: str) -> str:
@@ -272,7 +308,7 @@ class _OneEpoch:
     def train_epoch(self, epoch: int) -> object:
         returned: object = self._trainer.train(self._params)
         if not isinstance(returned, tuple) or len(returned) != 2:
-            raise _ContractError(
+            raise TrainerError(
                 f"{type(self._trainer).__name__}.train returned {returned!r:.200}; expected a "
                 "tuple of the fitted model and its metric values."
             )

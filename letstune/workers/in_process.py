@@ -10,7 +10,7 @@ from typing import Any
 from letstune.rounds.events import Task, TaskEnded
 from letstune.training.pickling import clone
 from letstune.training.stores import Store
-from letstune.training.trainer import Trainer, params_class
+from letstune.training.trainer import Trainer, check_trainer, params_class
 from letstune.training.worker import Outcome, Worker
 from letstune.workers.executor import Delivery, Executor
 
@@ -37,7 +37,7 @@ class InProcessJob:
             partial(clone, self.trainer),
             self.dataset,
             params_class(self.trainer),
-            self.trainer.metric,
+            check_trainer(self.trainer),
             self.seed,
             self.store,
             token,

@@ -13,12 +13,12 @@ from typing import IO, Any, Final
 
 from letstune._version import __version__
 from letstune.errors import PickleError
-from letstune.journal.journal import Pickle
-from letstune.telling.progress import say
+from letstune.rounds.pickles import Pickle
+from letstune.telling.lines import say
 from letstune.training import pickling
 from letstune.training.checkpoints import Keeper
 from letstune.training.stores import Store
-from letstune.training.trainer import Trainer, params_class
+from letstune.training.trainer import Trainer, check_trainer, params_class
 from letstune.training.worker import Worker
 
 PACKAGES: Final = "let workers have the same packages."
@@ -53,7 +53,7 @@ class Job:
             trainer=pickling.dump("trainer", trainer),
             dataset=pickling.dump("dataset", dataset),
             store=pickling.dump("store", store),
-            metric=trainer.metric,
+            metric=check_trainer(trainer),
             seed=seed,
             versions=_versions(),
         )

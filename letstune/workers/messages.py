@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import pickle
+import json
 import traceback
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
-from letstune.errors import WorkerError
+from letstune import errors
+from letstune.errors import LetstuneError, WorkerError
 from letstune.rounds.events import Event, TaskEnded
-
-LARGEST: Final = 2**20
-"""The largest exception that is sent, in bytes; of a larger one, only the text is."""
 
 
 class Ready(NamedTuple):
@@ -27,14 +25,14 @@ class Began(NamedTuple):
 
 
 class Happened(NamedTuple):
-    """What is to be recorded together, and the exception behind it, pickled, if it is a failure."""
+    """What is to be recorded together, and the exception behind it, if that is letstune's own."""
 
     events: list[Event | TaskEnded]
     error: bytes | None
 
 
 class Raised(NamedTuple):
-    """What must end the run: the exception, pickled if that is possible, and its traceback."""
+    """What must end the run: the exception, if that is letstune's own, and its traceback."""
 
     error: bytes | None
     text: str
@@ -57,24 +55,31 @@ Message = Ready | Began | Happened | Raised
 
 
 def pack(error: BaseException | None) -> bytes | None:
-    """Return an exception as bytes; None if it is too large, or cannot be pickled."""
+    """Return an exception as text, if it is letstune's own; else None.
+
+    An exception of the trainer's is of a class of its own, and to bring it back is to run what
+    that class says. What there is to know of it is in its traceback. So this is JSON and no
+    pickle: the name of a class in `letstune.errors`, the message, and the notes.
+    """
+    if not isinstance(error, LetstuneError):
+        return None
+    own = (cls.__name__ for cls in type(error).__mro__ if vars(errors).get(cls.__name__) is cls)
+    try:
+        notes = [str(note) for note in getattr(error, "__notes__", ())]
+        return json.dumps([next(own), str(error), notes]).encode()
+    except Exception:  # noqa: BLE001 (of a class that the trainer has derived)
+        return None
+
+
+def unpack(error: bytes | None) -> LetstuneError | None:
+    """Return an exception of letstune's that a worker sent; None if it was another one."""
     if error is None:
         return None
-    import cloudpickle
-
-    try:
-        data: bytes = cloudpickle.dumps(error)
-    except Exception:  # noqa: BLE001 (of whatever the exception holds)
+    name, message, notes = json.loads(error)
+    found = vars(errors).get(name)
+    if not (isinstance(found, type) and issubclass(found, LetstuneError)):
         return None
-    return data if len(data) <= LARGEST else None
-
-
-def unpack(error: bytes | None) -> BaseException | None:
-    """Return an exception that a worker sent; None if it cannot be brought back here."""
-    if error is None:
-        return None
-    try:
-        found: BaseException = pickle.loads(error)
-    except Exception:  # noqa: BLE001 (of whatever class it is)
-        return None
-    return found
+    made = found(message)
+    for note in notes:
+        made.add_note(note)
+    return made

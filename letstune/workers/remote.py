@@ -18,7 +18,7 @@ from typing import ClassVar, Final, Generic, TypeVar
 
 from letstune.errors import Interrupted
 from letstune.rounds.events import EpochFinished, Event, Task, TaskEnded, WorkerDied
-from letstune.telling.progress import say
+from letstune.telling.lines import say
 from letstune.workers.commands import Answer, Came, Cancel, Command, Item, Start, Stop
 from letstune.workers.executor import Delivery, Executor
 from letstune.workers.job import Job
@@ -106,6 +106,7 @@ class Remote(Executor, Generic[P]):
 
     def joined(self, place: P) -> None:
         """Take in a place that is ready to train, for the first time or once again."""
+        self.left(place)  # if nobody has told that it was gone, what it trained was lost
         self._works[place] = {}
         self._used.discard(place)
         self._said.discard(self.waiting)
@@ -114,7 +115,9 @@ class Remote(Executor, Generic[P]):
 
     def heard(self, place: P, items: Iterable[Item]) -> None:
         """Take what a place has said; what it says of a task that it no longer has is dropped."""
-        works = self._works.get(place, {})
+        works = self._works.get(place)
+        if works is None:  # it has left
+            return
         for item in items:
             if isinstance(item, Raised):
                 error = item.exception()

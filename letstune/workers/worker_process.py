@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 
 from letstune.errors import WorkerError
-from letstune.telling.progress import say
+from letstune.telling.lines import say
 from letstune.workers import supervisor
 from letstune.workers.messages import Message
 

@@ -1,8 +1,8 @@
 """What trains on a Dask worker: slots, in a thread of their own.
 
 The training processes are fresh ones, below the Dask worker. So a trainer that crashes, hangs or
-takes all memory does not take the Dask worker with it, is timed out and told of as on one
-machine, and the Dask worker's own thread is never held up. It ends with the Dask worker.
+takes all memory does not take the Dask worker with it. It is timed out and reported as on one
+machine, never holds up the Dask worker's own thread, and ends with the Dask worker.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from typing import IO, Final
 from letstune.workers import Command, Item, Job, Raised, RemoteSlots
 
 LEASE: Final = 60.0
-"""After so many seconds without a word from the owner, it is given up, and so is its work."""
+"""After so many seconds without a word from the owner, the owner and its work are given up."""
 
 
 class Bench:
-    """Slots that do what they are told, and keep what comes of it until that was heard.
+    """Slots that do what they are told, and keep what comes of it until the owner has heard it.
 
     Args:
-        file: from `Job.spool`; closed along with this.
+        file: from `Job.spool`; it is closed along with this object.
         token: names its workers; no other bench, of any run, has the same.
         slots: how many tasks it trains at a time.
         epoch_timeout: see `letstune.workers.RemoteSlots`.

@@ -22,10 +22,10 @@ PATIENCE = 300.0
 
 
 def check(job: IO[bytes], token: str, probe: Stored) -> Stored:
-    """Check this machine in a fresh process, as training is in one; return a probe of its own.
+    """Check this machine in a fresh process, as for training; return a probe of its own.
 
-    Not in this one, a Dask worker: it may have imported another version of a module long ago, and
-    is to be spared whatever the trainer's modules do on being imported.
+    It is not done in this process, a Dask worker, which may have imported another version of a
+    module long ago, and should be spared whatever the trainer's modules do when they are imported.
 
     Args:
         job: a file from `Job.spool`.

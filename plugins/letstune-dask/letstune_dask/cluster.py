@@ -1,4 +1,4 @@
-"""The owner's side that runs in the Dask client's event loop: workers come, train and go.
+"""The part of the owner that runs in the Dask client's event loop: workers come, train and go.
 
 What happens goes into a queue, for the owner's own thread.
 """
@@ -44,7 +44,7 @@ CHUNK: Final = 8 * 2**20
 """The job is sent in parts of so many bytes: the scheduler passes them on, and is shared."""
 
 TRIES: Final = 3
-"""So many times in a row, without an epoch in-between, a Dask worker may lose its actor."""
+"""How many times in a row, without an epoch in-between, a Dask worker may lose its actor."""
 
 REST: Final = 60.0
 """How long it is left alone after each further time, in seconds: a link may stay cut for long."""
@@ -133,7 +133,7 @@ class _GoneError(Exception):
 
 
 class Cluster:
-    """Has all Dask workers train that there are.
+    """Has all Dask workers of the cluster train.
 
     Args:
         client: connected to the scheduler.

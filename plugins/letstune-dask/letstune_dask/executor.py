@@ -34,8 +34,8 @@ class DaskExecutor(Remote[Member]):
     """Trains on all workers of a Dask cluster; they may come and go.
 
     Args:
-        address: ``dask://HOST:PORT``, ``tcp://HOST:PORT`` or ``tls://HOST:PORT`` of a scheduler,
-            ``dask:///PATH`` of a scheduler file, or a `distributed.Client`.
+        address: the address of a scheduler, ``dask://HOST:PORT``, ``tcp://HOST:PORT`` or
+            ``tls://HOST:PORT``; ``dask:///PATH`` for a scheduler file; or a `distributed.Client`.
         job: what is trained.
         token: names it; no other executor, of any run, has the same.
         epoch_timeout: how long one epoch may take, in seconds.
@@ -158,7 +158,7 @@ def _check_options(slots_per_worker: object, resources: object) -> dict[str, flo
 
 
 def _connect(address: Any) -> Client:
-    """Return a client; the one that is given, if it is one.
+    """Return a client: the given one, or a new one for an address.
 
     Raises:
         PlanError: that is no address.

@@ -1,6 +1,6 @@
 """The Dask actor: one on each Dask worker of the run.
 
-Its methods are coroutines, since all that are not share one thread of the Dask worker. Commands
+Its methods are coroutines, since all other methods share one thread of the Dask worker. Commands
 and items are numbered, so that both may be sent again after a call that failed on its way.
 """
 
@@ -49,8 +49,8 @@ def occupy(token: str) -> None:
 class Site:
     """Trains tasks on a Dask worker.
 
-    Should Dask make it anew, here or elsewhere, then that one has no job and no task: it says so
-    at the first word, and the owner starts the trials' next attempts. A checkpoint's name has the
+    If Dask makes it anew, here or elsewhere, the new one has no job and no task. It says so at the
+    first word, and the owner starts the trials' next attempts. A checkpoint's name has the
     attempt's, and so is never used twice.
 
     Args:
@@ -104,7 +104,7 @@ class Site:
         self._open().tell(first, commands)
 
     async def hear(self, heard: int, patience: float) -> bytes:
-        """Return what has come after the first ``heard`` items, pickled; wait if that is nothing.
+        """Return what has come after the first ``heard`` items, pickled; wait if nothing has.
 
         Args:
             heard: how many were heard; they are forgotten here.

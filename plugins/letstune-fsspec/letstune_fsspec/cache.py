@@ -15,7 +15,7 @@ _NEW: Final = "new"
 _LOCK: Final = "lock"
 _SIZE: Final = "size"
 _PATIENCE: Final = 60
-"""Seconds to wait for one's turn to write."""
+"""How many seconds to wait for the turn to write."""
 _KEPT: Final = 0.9
 """How much of a full cache is kept, so that not every addition has to look at all files."""
 
@@ -25,7 +25,7 @@ class Cache:
 
     Args:
         folder: made when it is first needed. Nothing else may be kept there.
-        limit: bytes of all objects, which are never exceeded.
+        limit: how many bytes all objects may take together; it is never exceeded.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:

@@ -1,8 +1,9 @@
 """A manifest: what makes a checkpoint whole. It is uploaded last, and lists all its files.
 
-It is one object, with a line of its own length and SHA-256, and JSON. Small files are in it, so
-that most checkpoints take one request; no object is ever empty, which some services take for a
-folder; and objects have plain names, since a service may refuse, fold or misread those of files.
+It is one object: a line with its length and SHA-256, and then JSON. It holds small files itself, so
+that most checkpoints take one request. No object is ever empty, since some services take an empty
+one for a folder. Objects have plain names, since a service may refuse, fold or misread those of
+files.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from typing import Any, Final
 from letstune.errors import CheckpointError
 
 PART: Final = 16 * 2**20
-"""Bytes of an object at most. A larger file is kept in parts.
+"""The most bytes that an object has. A larger file is kept in parts.
 
-Each is sent, verified and tried again by itself. Rejected: S3's multipart uploads, of which a
-crash leaves parts that nobody can see and everybody pays for.
+Each is sent, verified and tried again by itself. Rejected: S3's multipart uploads, since a crash
+leaves parts of them that nobody can see and everybody pays for.
 """
 INLINE: Final = 16 * 2**10
 INLINE_IN_ALL: Final = 2**20
@@ -111,7 +112,7 @@ def _file(entry: dict[str, Any]) -> File:
 
 
 def _inside(path: str) -> str:
-    """Return a path, if it is one of a file in the folder that it is to be copied to."""
+    """Return a path, if it leads to a file in the folder into which it is copied."""
     # Whoever can write to the bucket must not be able to write elsewhere on this machine.
     pure = PurePosixPath(path)
     odd = os.name == "nt" and ("\\" in path or ":" in path)
@@ -122,7 +123,7 @@ def _inside(path: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What of a file is to become an object."""
+    """The part of a file that becomes an object."""
 
     file: Path
     offset: int
@@ -140,10 +141,10 @@ class Piece:
 
 
 def survey(folder: Path) -> tuple[Manifest, dict[str, list[Piece]]]:
-    """Return what of a folder needs no object of its own, and the pieces of the other files.
+    """Return the files of a folder that need no object, and the pieces of the others.
 
     Raises:
-        CheckpointError: there is something else than regular files and folders.
+        CheckpointError: the folder holds something other than regular files and folders.
     """
     files, folders = [], []
     pieces: dict[str, list[Piece]] = {}

@@ -53,7 +53,7 @@ def check_uri(uri: object) -> str:
     """Return a store's URI, without a slash at its end, and its scheme known to be installed.
 
     Raises:
-        PlanError: it is no URI that checkpoints can be kept below.
+        PlanError: checkpoints cannot be kept below that URI.
         MissingPackageError: the package for its scheme is not installed.
     """
     if not isinstance(uri, str) or not re.match(r"[A-Za-z][\w.+-]*://", uri):
@@ -93,7 +93,7 @@ def filesystem_class(uri: str) -> Any:
     """Return fsspec's class for a URI.
 
     Raises:
-        PlanError: there is none.
+        PlanError: fsspec has none.
         MissingPackageError: it needs a package that is not installed.
     """
     scheme = scheme_of(uri)
@@ -119,7 +119,7 @@ def check_options(uri: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return a copy of a store's options: plain values without secrets.
 
     Raises:
-        PlanError: they are not; says which one, but not what it holds.
+        PlanError: one is not; the message says which one, but not what it holds.
     """
     return {name: _checked(uri, name, value) for name, value in options.items()}
 
@@ -179,8 +179,8 @@ def where_secrets_go(uri: str) -> str:
 def with_defaults(uri: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options for fsspec: those given, and what suits a store.
 
-    There must be one layer of retries, with one limit, and that is ours. With those of botocore,
-    s3fs and ours upon each other, a server that hangs would hold up a run for hours.
+    There must be only one layer of retries, with one limit, and that is ours. If those of botocore
+    and s3fs came on top of ours, a server that hangs would hold up a run for hours.
     """
     scheme = scheme_of(uri)
     if scheme not in ("s3", "s3a"):

@@ -66,7 +66,7 @@ def _status(error: BaseException) -> int | None:
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Tell whether an error says that we are not who we must be."""
+    """Tell whether an error says that our credentials are refused."""
     return (
         isinstance(error, PermissionError)
         or bool(_names(error) & _REFUSED)
@@ -77,9 +77,9 @@ def is_refusal(error: BaseException) -> bool:
 def is_permanent(error: BaseException) -> bool:
     """Tell whether trying again is of no use.
 
-    What is not known to be permanent is tried again: services and libraries tell of a cut
-    connection in many ways, and taking something permanent for transient costs a minute, but the
-    other way round a night.
+    What is not known to be permanent is tried again. Services and libraries report a cut connection
+    in many ways. To take a permanent error for a transient one costs a minute; the other way round
+    costs a night.
 
     >>> is_permanent(FileNotFoundError()), is_permanent(TimeoutError())
     (True, False)
@@ -100,7 +100,7 @@ def is_permanent(error: BaseException) -> bool:
 
 
 class Place:
-    """What one call of a store works with.
+    """What a single call of a store works with.
 
     Args:
         filesystem: fsspec's.
@@ -227,7 +227,7 @@ class Place:
                 _sync(made.parent)
 
     def end(self, folder: str) -> None:
-        """Make durable what a checkpoint's objects are called."""
+        """Make the names of a checkpoint's objects durable."""
         if self._synced:
             _sync(Path(self._path(folder)))
 

@@ -54,16 +54,16 @@ class FsspecStore(Store):
     URLs: so a bucket can be moved, copied or reached by another name, and a journal from elsewhere
     cannot make it touch anything that is not below its own URI.
 
-    Nothing is sent before the first call; `check` asks early whether all will be well.
+    Nothing is sent before the first call; `check` finds out early whether all will be well.
 
     Args:
-        uri: where, such as ``s3://bucket/prefix``. Give each run a prefix of its own: sweeping one
-            run must not touch another.
-        cache: a directory on this machine, in which to keep what was uploaded or downloaded, so
-            that loading it again asks for the manifest only. By default there is none.
-        cache_size: bytes that the cache may take, for all processes that share it.
+        uri: where to keep them, such as ``s3://bucket/prefix``. Give each run a prefix of its own:
+            sweeping one run must not touch another.
+        cache: a directory on this machine that keeps what was uploaded or downloaded, so that
+            loading it again asks only for the manifest. By default there is none.
+        cache_size: how many bytes the cache may take, for all processes that share it.
         parallel: how many objects may be on their way at once; each takes up to 16 MiB of memory.
-        patience: seconds for which to try again when a server fails, from the first failure of a
+        patience: for how many seconds to try again when a server fails, from the first failure of a
             transfer on.
         read_back: whether to read all objects back after uploading them, and not only the
             manifest and their sizes.
@@ -119,10 +119,10 @@ class FsspecStore(Store):
         self._begin()
 
     def check(self) -> None:
-        """Put, get, list and delete a small checkpoint, to know before a run that it will do.
+        """Put, get, list and delete a small checkpoint, to know before a run that the store works.
 
         Raises:
-            StoreError: it will not; says why, and what to do.
+            StoreError: it does not; the message says why, and what to do.
         """
         with tempfile.TemporaryDirectory(prefix="letstune-") as temporary:
             source, target = Path(temporary, "source"), Path(temporary, "target")
@@ -171,9 +171,9 @@ class FsspecStore(Store):
         """Download the files, or take them from the cache; see `Store.get`.
 
         Raises:
-            FileNotFoundError: there is none, or it was never whole.
+            FileNotFoundError: there is no such checkpoint, or it was never whole.
             CheckpointError: it is damaged.
-            StoreError: nothing can be said of it, since the store cannot be reached.
+            StoreError: nothing can be said about it, since the store cannot be reached.
         """
         self._locate(uri)
         with self._at_work() as place:
@@ -235,7 +235,7 @@ class FsspecStore(Store):
     def list(self) -> Iterator[str]:
         """Yield the names below the URI that are checkpoints, whole or not; see `Store.list`.
 
-        What else somebody keeps there is left alone.
+        Whatever else somebody keeps there is left alone.
         """
         with self._at_work() as place:
             return iter([name for name in place.names() if _URI.fullmatch(name)])
@@ -256,7 +256,7 @@ class FsspecStore(Store):
 
     @contextmanager
     def _at_work(self) -> Iterator[Place]:
-        """Connect, if that is yet to be done, and make `StoreError` of what goes wrong."""
+        """Connect, unless that was done, and turn what goes wrong into `StoreError`."""
         # A library that draws from the global generator, as botocore does before it tries again,
         # must not change what the trainer draws after loading its checkpoint.
         state = random.getstate()
@@ -310,7 +310,8 @@ class FsspecStore(Store):
         try:
             Cache(Path(manner.cache), manner.cache_size).add(part.sha256, data)
         except OSError as error:
-            # A full disk for what can be had again must not end a run, as a warning might.
+            # What is in the cache can be had again, so a full disk there must not end a run, as a
+            # warning might.
             with self._lock:
                 if self._told.is_set():
                     return

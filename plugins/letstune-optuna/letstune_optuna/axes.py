@@ -1,6 +1,6 @@
 """The search space as Optuna sees it: an axis for each parameter that can have several values.
 
-Optuna's distributions are used where they say exactly the same. Where they cannot, an axis has
+Optuna's distributions are used where they say exactly the same. Where they do not, an axis has
 coordinates of its own, and two functions that lead from them to values and back:
 
 - Grids of floats are numbered: letstune computes low + i step in decimal, Optuna in floats, so

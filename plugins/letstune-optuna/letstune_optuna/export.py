@@ -35,17 +35,18 @@ Chosen = Mapping[str, Any]
 
 
 def export(tuning: TuningResults[Any], path: str | os.PathLike[str]) -> None:
-    """Write a run as an Optuna study of the journal's name; a file that is there is replaced.
+    """Write a run as an Optuna study with the journal's name; an existing file is replaced.
 
     A trial that got through its last round, or was stopped by its trainer, is COMPLETE, with its
-    best value; one that was dropped is PRUNED; one that failed, or has no finite value, is FAIL;
+    best value, as the trainer returned it, to be maximised or, with a leading minus in the metric,
+    minimised; one that was dropped is PRUNED; one that failed, or has no finite value, is FAIL;
     and one that is not done is RUNNING. Its epochs are its intermediate values. Parameters are
     named by their paths in the space, with the values that they have; a candidate of a union is
     its class' name. User attributes hold what Optuna has no place for, under ``letstune:``.
 
     Args:
         tuning: the run, from `letstune.load`, or what `letstune.tune` returned.
-        path: of the SQLite file, for ``optuna.load_study(storage="sqlite:///runs.sqlite3")``.
+        path: the SQLite file to write, for ``optuna.load_study(storage="sqlite:///runs.sqlite3")``.
 
     Raises:
         PlanError: there is no such folder.
@@ -76,7 +77,8 @@ def _write(tuning: TuningResults[Any], path: Path) -> None:
     )
     try:
         name = tuning.journal.stem
-        study_id = storage.create_new_study([StudyDirection.MAXIMIZE], name)
+        direction = StudyDirection.MINIMIZE if tuning.less_is_better else StudyDirection.MAXIMIZE
+        study_id = storage.create_new_study([direction], name)
         study = Study(name, storage)
         study.set_metric_names([tuning.metric])
         study.set_user_attr("letstune:journal", tuning.journal.name)
@@ -125,7 +127,7 @@ def _trial(
     return FrozenTrial(
         number=trial.trial_id,
         state=state,
-        value=trial._state.best if state in (TrialState.COMPLETE, TrialState.PRUNED) else None,
+        value=trial.metric_value if state in (TrialState.COMPLETE, TrialState.PRUNED) else None,
         datetime_start=_local(rows[0]["started_at"] if rows else begun),
         datetime_complete=_local(ended) if state.is_finished() else None,
         params=dict(values),
@@ -144,7 +146,7 @@ def _state(trial: Any) -> TrialState:
         return TrialState.RUNNING
     if not math.isfinite(trial._state.best):
         return TrialState.FAIL  # as Optuna does with NaN
-    # Of who is settled, those with a mark for each round are through; see `TrialState.marks`.
+    # Of the settled trials, those with a mark for each round are through; see `TrialState.marks`.
     through = trial._state.limit == math.inf or trial.status == "stopped"
     return TrialState.COMPLETE if through else TrialState.PRUNED
 
@@ -256,7 +258,7 @@ def _seen(values: Sequence[Any]) -> BaseDistribution:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Leave out that a study is created, and what of Optuna is experimental."""
+    """Leave out Optuna's lines that a study is created, and that something is experimental."""
     logger = logging.getLogger("optuna.storages._rdb.storage")
 
     def drop(record: logging.LogRecord) -> bool:

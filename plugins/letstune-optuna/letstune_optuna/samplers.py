@@ -62,23 +62,23 @@ class OptunaSampler(Sampler):
 
     Each proposal is made by a fresh copy of it, whose generators are seeded for the trial, with a
     study that holds just what the history shows. So it is a function of the history, and a run is
-    resumed exactly: with the same version of Optuna. The parameters that Optuna sees are named by
+    resumed exactly, with the same version of Optuna. The parameters that Optuna sees are named by
     their paths in the space, such as ``"model.Linear.alpha"``; those below a union are conditional.
 
-    CMA-ES, NSGA-II and NSGA-III keep their state in the study. It is made anew from the history,
-    as if its trials had been done one after another. Another sampler that does so finds no state;
-    and one that draws from something else than generators that it holds is refused by `check`.
+    CMA-ES, NSGA-II and NSGA-III keep their state in the study. It is made anew from the history, as
+    if its trials had been done one after another. Another sampler that keeps its state there finds
+    none. `check` refuses a sampler that draws from anything but generators that it holds.
 
     Args:
-        sampler: it is copied, and not changed.
-        dropped: what trials are told as that others have outlasted in the rounds: ``"pruned"``, or
-            as ``"complete"`` with their best value so far. The default is "pruned" for
-            `optuna.samplers.TPESampler`, which makes use of them, and "complete" for any other.
+        sampler: Optuna's sampler, which is copied, and not changed.
+        dropped: how to tell the sampler of trials that others have outlasted in the rounds: as
+            ``"pruned"``, or as ``"complete"`` with their best value so far. The default is "pruned"
+            for `optuna.samplers.TPESampler`, which makes use of them, and "complete" for any other.
 
     Raises:
         PlanError: `sampler` is no sampler of Optuna, cannot be pickled, or holds a generator that
             is neither NumPy's nor Python's.
-        MissingPackageError: a package is not installed that the sampler needs.
+        MissingPackageError: a package that the sampler needs is not installed.
 
     >>> import optuna
     >>> sampler = OptunaSampler(optuna.samplers.TPESampler(n_startup_trials=5))
@@ -156,8 +156,8 @@ class OptunaSampler(Sampler):
     def check(self, space: Space) -> None:
         """Refuse a space whose distributions do not tell how params come about.
 
-        And a sampler that draws from what cannot be seeded, as far as that shows: it is asked for
-        some params of the space, each twice.
+        A sampler that draws from what cannot be seeded is refused, too, as far as that shows: it is
+        asked for some params of the space, each twice.
 
         Raises:
             PlanError: the sampler is not exact, or cannot propose params of the space.
@@ -173,7 +173,7 @@ class OptunaSampler(Sampler):
             Observation(trial, space.sample(rng), "trained", (float(rng.random()),))
             for trial in range(_LEARNED)
         ]
-        # Some first trials, as two params may be the same by chance; and one that it learns for.
+        # Several first trials, since two may be alike by chance; and one for which it learns.
         questions = [*(([], trial) for trial in range(4)), (trained, _LEARNED)]
         for history, trial in questions:
             one, other = (self._propose_anew(space, history, trial) for _ in range(2))
@@ -239,7 +239,7 @@ _TALKATIVE: Final = {"_warn_independent_sampling"}
 def _quiet() -> Iterator[None]:
     """Leave out Optuna's warnings of what is experimental, deprecated, clipped, or divided by 0.
 
-    Whoever tunes can do nothing about them, and would read them once a trial.
+    The user can do nothing about them, and would read them once per trial.
     """
     with warnings.catch_warnings():
         for category in (ExperimentalWarning, FutureWarning, UserWarning, RuntimeWarning):
@@ -251,7 +251,7 @@ def require_packages(kind: type) -> None:
     """Refuse a sampler that would fail for want of a package.
 
     Raises:
-        MissingPackageError: says how to install it.
+        MissingPackageError: it is not installed; the message says how to install it.
     """
     for needing, (package, extra) in _NEEDS.items():
         if issubclass(kind, needing) and find_spec(package) is None:
@@ -291,7 +291,7 @@ class TPE(OptunaSampler):
 
     Args:
         multivariate: model parameters jointly, rather than each on its own; False by default.
-        group: jointly, in groups that follow unions of params; it takes `multivariate`.
+        group: model them jointly in groups that follow unions of params; needs `multivariate`.
         n_startup_trials: how many trials with results there are before it does better than random.
         n_ei_candidates: how many params it draws, to propose the best of them.
         constant_liar: keep away from params that are in training; without it, the trials of one
@@ -430,7 +430,7 @@ class NSGAII(OptunaSampler):
 
     Args:
         population_size: how many trials make a generation.
-        mutation_prob: how likely a parameter is drawn anew; by default, one of each child's is.
+        mutation_prob: how likely a parameter is drawn anew; by default, about one in each child is.
         crossover_prob: how likely a child has two parents.
         swapping_prob: how likely a parameter is from the second one.
 
@@ -464,8 +464,8 @@ class QMC(OptunaSampler):
 
     Args:
         qmc_type: ``"sobol"`` or ``"halton"``.
-        scramble: randomize the sequence, which else begins in a corner of the space.
-        seed: of the scrambling; by default, the run's.
+        scramble: randomize the sequence, which otherwise begins in a corner of the space.
+        seed: decides the scrambling; by default, the run's seed does.
 
     Raises:
         PlanError: an option is not what it must be.

@@ -26,8 +26,8 @@ GENERATORS: Final = (
 _EXACTLY: Final = (LazyRandomState, np.random.RandomState, np.random.Generator, random.Random)
 
 GIVEN: Final = 2**32
-"""Seeds that are given to Optuna are below that, as NumPy refuses others. `QMCSampler` draws one
-of 64 bits, if it is given none."""
+"""Seeds that are given to Optuna are below that, since NumPy refuses others. If `QMCSampler` is
+given none, it draws one of 64 bits."""
 
 
 class _RunSeed:
@@ -37,7 +37,7 @@ class _RunSeed:
 _RUN_SEED: Final = _RunSeed()
 
 Spare = list[np.random.RandomState]
-"""Generators to be used again: making one takes fifty times as long as seeding it."""
+"""Generators to use again: making one takes fifty times as long as seeding it."""
 
 
 @dataclass
@@ -170,8 +170,8 @@ class _Unpickler(pickle.Unpickler):
 def given_seed(generator: Any) -> Any:
     """Return the seed that somebody made a generator with; None if that cannot be told.
 
-    It cannot be once there was a draw, nor for one of Python's. What is drawn from the operating
-    system is none, nor is what the global generator happens to be at.
+    It cannot be told after a draw, nor for a generator of Python's. Entropy from the operating
+    system is not a seed, nor is the state of the global generator.
     """
     if generator is np.random.mtrand._rand:
         return None

@@ -22,7 +22,7 @@ def settings(sampler: BaseSampler, generators: Sequence[Any]) -> str:
 
     Args:
         sampler: the sampler.
-        generators: those in it. Seeds that they were given are listed.
+        generators: those in it. The seeds that they were given are listed.
     """
     said = _attributes(sampler, (id(sampler),))
     seeds = [given_seed(generator) for generator in generators]

@@ -27,7 +27,7 @@ class HistoryStorage(BaseStorage):
     Args:
         trials: those told, in order. The storage keeps the list, and never changes it.
         asked: the one to be proposed.
-        attrs: the study's system attributes. What a sampler sets goes there.
+        attrs: the study's system attributes, to which a sampler adds.
     """
 
     def __init__(
@@ -145,7 +145,8 @@ def make_study(
 ) -> Study:
     """Return a study of these trials, for one proposal.
 
-    A new one each time: a study keeps a list of its trials, and who says when that is stale?
+    It is a new one each time: a study keeps a list of its trials, and nobody could say when that is
+    stale.
     """
     storage = HistoryStorage(trials, asked, {} if attrs is None else attrs)
     return Study(_NAME, storage, sampler=sampler, pruner=_NOP)

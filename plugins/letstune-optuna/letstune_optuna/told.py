@@ -19,7 +19,7 @@ from letstune_optuna.axes import Axes
 from letstune_optuna.storage import make_trial
 
 Dropped: TypeAlias = Literal["pruned", "complete"]
-"""What a trial is told as, that others have outlasted; see `Told`."""
+"""How Optuna is told of a trial that others have outlasted; see `Told`."""
 
 
 class Told:
@@ -35,14 +35,14 @@ class Told:
       them). It gets the best value so far, which is fair within a cohort: a trial that advanced is
       at least as good as it was when it advanced, and then it was better than who was dropped.
 
-    Optuna looks at the last intermediate value, and letstune at the best so far; so that is what
-    is told as the intermediate value of each epoch. No value that is finite is, for letstune,
-    worse than any; and so is NaN or infinity told as -inf, which Optuna's samplers take as that.
+    Optuna looks at the last intermediate value, and letstune at the best so far; so that is what is
+    told as the intermediate value of each epoch. To letstune, having no finite value is worse than
+    any value. So NaN and infinities are told as -inf, which Optuna's samplers take as the worst.
     (NaN would make Optuna take the trial for failed, and so forget where not to go.)
 
     Attributes:
         trials: the trials, in the order of the history.
-        rewrites: how often anything changed other than by new trials and ends of running ones.
+        rewrites: how often anything changed but by new trials and by the ends of running ones.
     """
 
     def __init__(self, axes: Axes, dropped: Dropped) -> None:
@@ -67,7 +67,7 @@ class Told:
         for seen in history[count:]:
             self.trials.append(self._tell(seen))
         self._known = history
-        # Last, as it takes all of them to know who came furthest.
+        # Last, since only all of them show who came furthest.
         if self.dropped == "pruned":
             self._promote(max((len(o.values) for o in history if o.status == "trained"), default=0))
 
@@ -82,7 +82,7 @@ class Told:
             self.trials[place] = self._tell(now, self.trials[place] if same else None)
 
     def _promote(self, longest: int) -> None:
-        """Change who is COMPLETE, if the longest training is another one than it was."""
+        """Change who is COMPLETE, if the length of the longest training has changed."""
         if longest == self._longest:
             return
         self._longest = longest
@@ -125,5 +125,5 @@ class Told:
 
 
 def best_so_far(values: Sequence[float]) -> Iterator[float]:
-    """Return the best finite value up to each epoch; -inf as long as there is none."""
+    """Return the best finite value up to each epoch; -inf while there is none."""
     return accumulate((v if math.isfinite(v) else -math.inf for v in values), max)

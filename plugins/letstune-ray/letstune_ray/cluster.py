@@ -14,7 +14,7 @@ def import_ray() -> Any:
     """Return the module `ray`, which takes a second to import, and may be missing.
 
     Raises:
-        MissingPackageError: it is.
+        MissingPackageError: it is missing.
     """
     try:
         import ray
@@ -35,7 +35,7 @@ def connect(address: Any) -> bool:
             returned.
 
     Raises:
-        PlanError: the address is none, or does not go with the connection that is there.
+        PlanError: the address is not one, or does not fit the connection that is there.
         WorkerError: there is no cluster, or it does not answer.
         MissingPackageError: Ray, or its client, is not installed.
     """

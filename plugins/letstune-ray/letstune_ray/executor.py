@@ -24,7 +24,7 @@ LOOK: Final = 1.0
 """How long the start waits for actors before it looks at the clock, in seconds."""
 
 STILLBORN: Final = 3
-"""So many actors may end before they could train, one after another."""
+"""How many actors in a row may end before they could train."""
 
 SETTLING: Final = 10.0
 """How long the start waits for the last actor, in seconds; those that come later join in."""
@@ -35,9 +35,9 @@ class RayExecutor(Remote[Place]):
 
     Args:
         address: ``"ray://auto"`` for the cluster to which this process is connected, or that
-            RAY_ADDRESS names, or that runs on this machine; ``"ray://local"`` for a new one on
-            this machine, that ends with the run; ``"ray://host:10001"`` for one behind a Ray
-            client server; or what ``ray.init`` returned.
+            RAY_ADDRESS names, or that runs on this machine; ``"ray://local"`` for a new one on this
+            machine, which ends with the run; ``"ray://host:10001"`` for one behind a Ray client
+            server; or what ``ray.init`` returned.
         job: what is trained.
         token: names the workers; no other executor, of any run, has the same.
         epoch_timeout: how long one epoch may take, in seconds.
@@ -196,7 +196,7 @@ class RayExecutor(Remote[Place]):
             self.joined(place)
 
     def _lose(self, place: Place, error: Exception) -> None:
-        """Let an actor go that is gone, and make another one."""
+        """Let go of an actor that is gone, and make another one."""
         if place.here is None:
             place.stillborn += 1
             if place.stillborn >= STILLBORN:

@@ -21,7 +21,7 @@ class Place:
         used: whether the actor has had a task.
         stillborn: how many actors in a row ended before they were checked.
         killed: the tokens of the actor's workers that could not tidy up.
-        dropped: the URIs of checkpoints that these had saved when it was too late.
+        dropped: the URIs of checkpoints that these workers saved too late.
     """
 
     def __init__(self, number: int) -> None:

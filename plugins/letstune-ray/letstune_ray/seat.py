@@ -77,10 +77,10 @@ class Seat:
 
         Args:
             token: for `RemoteSlots`.
-            versions: those of the owner, to be compared before anything is unpickled.
+            versions: those of the owner, which are compared before anything is unpickled.
             job: the job, pickled.
             probe: a checkpoint that the owner put into the store.
-            cores: how many threads a library may use that computes.
+            cores: how many threads a library that computes may use.
             limits: the slot's timeouts.
         """
         here = Here(f"{platform.node()} (Ray node {_node()})", os.getpid())
@@ -108,7 +108,7 @@ class Seat:
         self._bell.send_bytes(b"!")
 
     def poll(self, seconds: float) -> News:
-        """Do as told, and wait for that long at most for news."""
+        """Do as told, and wait for news, that long at most."""
         items: list[Item] = []
         until = time.monotonic() + seconds
         with self._turn:

@@ -41,6 +41,7 @@ from letstune.errors import (
     MissingPackageError,
     PickleError,
     PlanError,
+    TrainerError,
     WorkerError,
 )
 from letstune.testing import ExecutorSuite, facts
@@ -220,8 +221,8 @@ def test_a_worker_that_dies_is_recorded(ray: Any, tmp_path: Path) -> None:
     assert code == -signal.SIGKILL
 
 
-def test_an_error_of_a_trainer_comes_as_it_is(ray: Any, tmp_path: Path) -> None:
-    with pytest.raises(ArithmeticError, match="no way on"):
+def test_an_error_of_a_trainer_comes_with_its_traceback(ray: Any, tmp_path: Path) -> None:
+    with pytest.raises(TrainerError, match=r"(?s)in train_epoch.*ArithmeticError: no way on"):
         tune(tmp_path / "run.db", Raises(), workers="ray://auto", passthrough_errors=True)
 
 

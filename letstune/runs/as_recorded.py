@@ -11,7 +11,7 @@ from typing import Any, Final
 from letstune.errors import PlanError
 from letstune.training.pickling import identity, type_name
 
-_LONG: Final = 1000  # characters of JSON: a field of an object that is longer is not recorded
+_LONG: Final = 1000  # characters of JSON: a longer field of an object is not recorded
 
 
 def named(what: str, given: Any, expected: str) -> tuple[str, dict[str, Any]]:
@@ -30,8 +30,8 @@ def recordable(what: str, options: Mapping[str, Any]) -> dict[str, Any]:
         recorded: dict[str, Any] = json.loads(json.dumps(dict(options), allow_nan=False))
     except (TypeError, ValueError) as error:
         raise PlanError(
-            f"{what}: {error}. Options are recorded as JSON; what is "
-            "none can be given to an object: make it, and give it instead of its name."
+            f"{what}: {error}. Options are recorded as JSON. To give it something else, make the "
+            "object yourself, and give that instead of its name."
         ) from error
     return recorded
 
@@ -49,7 +49,7 @@ def public_fields(made: object) -> dict[str, Any]:
 
 
 def _recorded_field(value: object) -> object:
-    """Return a field of an object as JSON has it, or what tells it from others if it has not."""
+    """Return a field of an object as JSON or, if JSON cannot hold it, a text that identifies it."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     try:
@@ -64,7 +64,7 @@ def _recorded_field(value: object) -> object:
 
 
 def relative(folder: Path, journal: Path) -> str:
-    """Return a folder relative to that of the journal, if it is below it, so that both can move."""
+    """Return a folder relative to the journal's if it is below that one, so that both can move."""
     below = folder.is_relative_to(journal.parent)
     return str(folder.relative_to(journal.parent) if below else folder)
 
@@ -77,7 +77,7 @@ def own_place(fact: Mapping[str, Any], journal: Path) -> str:
         return f"{scheme}://{place.rstrip('/')}/{run}" if place else f"{scheme}://{run}"
     if uri is not None:
         return str(journal.parent / uri / run)
-    # Of its own for each journal: "run" and "run.db" must not share one.
+    # Each journal has a folder of its own: "run" and "run.db" must not share one.
     stem = journal.name.removesuffix(".db")
     joint = "." if journal.name.endswith(".db") else "-"
     return str(journal.with_name(f"{stem}{joint}checkpoints"))
