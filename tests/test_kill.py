@@ -91,6 +91,8 @@ def test_killed_twenty_times_the_journal_is_that_of_a_run_never_interrupted(
         assert rows == wanted[table], table
     ended = len(found["failures"]) + len(found["stops"])
     trained = lines(witness)
-    assert trained <= recorded_epochs(path) + ended + kills
+    # The command trains in a worker, where what fails may be tried once more in a fresh one.
+    opinions = len(found["failures"])
+    assert trained <= recorded_epochs(path) + ended + kills + opinions
     assert all(finding.mended for finding in check_run(path, fix=True))
     assert check_run(path) == []
