@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
-from letstune.errors import PlanChangedError, PlanError, PluginError, StoreError
+from letstune.errors import PlanError, PluginError, StoreError
 from letstune.journal.journal import Journal
 from letstune.rounds.events import TrialRetried
 from letstune.rounds.pickles import Pickle
 from letstune.rounds.plan import How, Plan
 from letstune.rounds.state import State
 from letstune.runs.backend import Backend
+from letstune.runs.differences import differences, plan_changed
 from letstune.runs.how import own_executor
 from letstune.runs.pickles import (
     compare_dataset,
@@ -30,11 +30,6 @@ from letstune.telling.lines import counted, say
 from letstune.telling.observers import Observer
 from letstune.training.stores import GONE, Store
 from letstune.training.trainer import params_class
-
-_FIXED: Final = (
-    *("metric", "simple", "sampler", "store", "dataset", "keep_checkpoints", "seed", "lag"),
-)
-"""The facts of a plan that never change, in the order in which an error lists them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,12 +102,11 @@ def meet(asked: Request, opened: Journal, state: State) -> Run:
     recorded, plan = state.plan, _wanted(asked, state.plan, trainer)
     new = [pickle for pickle in asked.pickles if is_new(opened, pickle)]
     retried = _retried(asked, opened, new)
-    trains = not state.finished or plan.grows(recorded) or bool(retried.thing)
     endless = asked.timed and bool(opened.facts().get("endless"))
-    trains |= endless
+    trains = not state.finished or plan.grows(recorded) or bool(retried.thing) or endless
     met = _backends(asked, opened, plan, trains=trains)
-    if lines := list(_differences(asked, recorded, plan, met)):
-        raise _plan_changed(opened.path, lines, begun=state.total_epochs > 0)
+    if lines := list(differences(asked, recorded, plan, met)):
+        raise plan_changed(opened.path, lines, begun=state.total_epochs > 0)
     if "store" in asked.backends:
         met["store"] = _in_its_place(met["store"], opened, recorded)
     store = met["store"].make()
@@ -126,6 +120,7 @@ def meet(asked: Request, opened: Journal, state: State) -> Run:
     pickles = [*new, *dataset.pickles]
     if state.finished and not growth and not retried.thing:
         carried_out, pickles = {}, []  # nobody is going to need them
+    changed = _of_a_new_trainer(opened, state, pickles)
     return Run(
         asked=asked,
         trainer=trainer,
@@ -139,10 +134,7 @@ def meet(asked: Request, opened: Journal, state: State) -> Run:
         pickles=pickles,
         retried=retried.thing,
         endless=endless,
-        notes=[
-            *(*dataset.notes, *observers.notes, *_of_a_new_trainer(opened, state, pickles)),
-            *retried.notes,
-        ],
+        notes=[*dataset.notes, *observers.notes, *changed, *retried.notes],
     )
 
 
@@ -175,63 +167,6 @@ def _in_its_place(store: Backend, opened: Journal, recorded: Plan) -> Backend:
 
 def _executor(asked: Request, plan: Plan) -> Backend:
     return asked.executor or Backend.elsewhere(plan.workers) or own_executor(plan)
-
-
-# What must not differ
-
-
-def _differences(
-    asked: Request, recorded: Plan, plan: Plan, met: Mapping[str, Backend]
-) -> Iterator[str]:
-    """Yield how a plan differs from the recorded one, other than by growing, a line each."""
-    # Only by name: a script's trainer is in __main__, or in the file on the command line.
-    if recorded.trainer.split(":")[1] != plan.trainer.split(":")[1]:
-        yield f"trainer: was {recorded.trainer}, is {plan.trainer}"
-    was = {
-        kind: Backend.recorded(kind, fact, asked.journal)
-        for kind in met
-        if (fact := getattr(recorded, kind)) is not None
-    }
-    for kind in () if asked.accept_changes else was:
-        yield from met[kind].another_supplier(was[kind])
-    for name in _FIXED:
-        if name in was:
-            yield from met[name].differs(was[name])
-        elif (before := _text(recorded, name)) != (after := _text(plan, name)):
-            yield f"{name}: was {before}, is {after}"
-    if plan.n_trials < recorded.n_trials:
-        yield f"n_trials: was {recorded.n_trials}, is {plan.n_trials}; it can only grow"
-    if plan.rounds != recorded.rounds and not recorded.rounds.grows_to(plan.rounds):
-        yield (
-            f"rounds: was {_text(recorded, 'rounds')}, is {_text(plan, 'rounds')}; "
-            "only the last round can grow, or rounds be added"
-        )
-    if recorded.space != plan.space:
-        space = Space.from_json(recorded.space).diff(Space.from_json(plan.space))
-        yield from (f"search space, {line}" for line in space)
-
-
-def _text(plan: Plan, name: str) -> str:
-    """Return a fact of a plan as text, in which NaN equals NaN."""
-    fact = getattr(plan, name)
-    if name == "rounds":
-        fact = plan.rounds.to_dict()
-    if name == "dataset":  # whether it was kept is not what it is
-        fact = {k: v for k, v in fact.items() if k != "kept"}
-    return fact if isinstance(fact, str) else json.dumps(fact, sort_keys=True)
-
-
-def _plan_changed(path: Path, lines: Sequence[str], *, begun: bool) -> PlanChangedError:
-    """Return the error that lists how a plan differs from the recorded one."""
-    listed = "\n".join(f"  {line}" for line in lines)
-    return PlanChangedError(
-        f"{path} was started with another plan, and nothing was changed:\n{listed}\n"
-        + (
-            "Resume it with the plan that it has, or give another journal."
-            if begun
-            else "No epoch is recorded in it yet: delete it to begin anew."
-        )
-    )
 
 
 def _require_checkpoints(path: Path, state: State, store: Store) -> None:

@@ -43,6 +43,29 @@ class Ended(NamedTuple):
     memory: int | None
 
 
+def _supervise(
+    control: int, files: list[int], code: str, environment: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    """Start a supervisor, which starts a worker that runs the code and has the files open.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-I", "-S", str(Path(supervisor.__file__))),
+            *(str(control), ",".join(map(str, files))),
+            *(sys.executable, "-c", code),
+        ],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        # A program's output is not for what its workers print.
+        stdout=subprocess.DEVNULL if sys.__stderr__ is None else 2,
+        pass_fds=[control, *files],
+        start_new_session=True,
+    )
+
+
 class WorkerProcess:
     """A process that trains, and whatever that starts. All of it ends with this process.
 
@@ -84,18 +107,8 @@ class WorkerProcess:
         )
         with data, control, _blocked_signals():
             try:
-                self._supervisor = subprocess.Popen(
-                    [
-                        *(sys.executable, "-I", "-S", str(Path(supervisor.__file__))),
-                        *(str(control.fileno()), ",".join(map(str, files))),
-                        *(sys.executable, "-c", code),
-                    ],
-                    env={**os.environ, **environment, MARK: token},
-                    stdin=subprocess.DEVNULL,
-                    # A program's output is not for what its workers print.
-                    stdout=subprocess.DEVNULL if sys.__stderr__ is None else 2,
-                    pass_fds=[control.fileno(), *files],
-                    start_new_session=True,
+                self._supervisor = _supervise(
+                    control.fileno(), files, code, {**os.environ, **environment, MARK: token}
                 )
             except OSError as error:
                 mine.close()
