@@ -1,5 +1,6 @@
 """A run whose trainer starts processes, to be ended by signals in the middle of an epoch."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -66,6 +67,8 @@ def descendants(pid: int) -> list[int]:
 
 
 if __name__ == "__main__":
+    # As in a terminal, and not as under the nohup in which the tests may run.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     letstune.tune(
         Family(),
         8,

@@ -132,22 +132,24 @@ def versions(trainer: object) -> dict[str, str]:
     These are what the trainer's module has imported, by the names by which they are installed;
     a package that is not from a distribution, but has a ``__version__``, goes by its own name.
     """
+    import numpy
+
     packages = set(_imported(sys.modules.get(type(trainer).__module__)))
     found = {"letstune": __version__, "python": platform.python_version()}
-    found["numpy"] = metadata.version("numpy")
+    found["numpy"] = numpy.__version__
     for package in packages - {"__main__", "letstune", *sys.stdlib_module_names}:
         installed = _distribution(package)
         version = vars(sys.modules[package]).get("__version__")
         if installed is not None:
-            found[installed] = metadata.version(installed)
+            found |= dict([installed])
         elif isinstance(version, str):
             found[package] = version
     return dict(sorted(found.items()))
 
 
 @cache
-def _distribution(package: str) -> str | None:
-    """Return the distribution of an imported package, such as scikit-learn for sklearn.
+def _distribution(package: str) -> tuple[str, str] | None:
+    """Return the distribution of an imported package and its version: scikit-learn for sklearn.
 
     `importlib.metadata.packages_distributions` is not used: it reads the list of files of every
     distribution, which takes a second where large ones are installed.
@@ -160,7 +162,7 @@ def _distribution(package: str) -> str | None:
     file = f"\n{package}/__init__.py,"
     for one in chain(likely, metadata.distributions(path=folders)):
         if file in f"\n{one.read_text('RECORD')}":
-            return one.name
+            return one.name, one.version
     return None
 
 
