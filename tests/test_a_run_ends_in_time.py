@@ -74,6 +74,7 @@ def test_what_is_left_is_resumed_as_if_nothing_had_been(workers: int | None, pat
     assert facts(path)["epochs"] == facts(whole)["epochs"]
 
 
+@pytest.mark.slow
 def test_until_the_time_is_up_there_are_always_more_trials(path: Path) -> None:
     tuning = tune(Slow(), None, path, rounds=[1], for_=5)  # type: ignore[arg-type]
     more = len(tuning)

@@ -198,6 +198,7 @@ def test_a_verdict_is_told_on_every_law() -> None:
     assert ("what is put is got", "passed", "") in verdicts
 
 
+@pytest.mark.slow
 def test_what_no_fixture_was_given_for_is_skipped() -> None:
     laws = {verdict.law: verdict[1:] for verdict in check("store", DirectoryStore)}
     assert laws["damage is noticed"] == ("skipped", "there is no fixture 'damage'")

@@ -142,6 +142,7 @@ def test_workers_and_owner_killed_at_random_change_nothing(
 EXAMPLE_TRAINERS = {"digits": "DigitsTrainer", "digits_mlp": "DigitsMLPTrainer"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", EXAMPLE_TRAINERS)
 @pytest.mark.parametrize(
     ("n_trials", "kills"), [(6, 3), pytest.param(40, 30, marks=pytest.mark.slow)]

@@ -64,7 +64,7 @@ def assert_finishes_as_if_nothing_was(path: Path) -> None:
 QUICK = [
     (signal.SIGTERM, "every process", 2, 1),
     (signal.SIGTERM, "every process, the owner last", 0, 1),
-    (signal.SIGHUP, "every process, the owner last", 1, 3),
+    (signal.SIGHUP, "every process, the owner last", 1, 1),
     (signal.SIGINT, "group", 0, 3),
     (signal.SIGUSR1, "group", 1, 1),
 ]

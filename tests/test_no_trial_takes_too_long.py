@@ -52,6 +52,7 @@ def test_a_trial_may_take_so_long_and_no_longer(
     assert tuning[0].checkpoint is not None  # it keeps what it has
 
 
+@pytest.mark.slow
 def test_a_trial_fails_that_has_no_epoch_in_its_time(path: Path) -> None:
     tune(Stuck(), 2, path, rounds=[1], trial_timeout=1, dataset=str(path.parent))
     ((trial, epoch, kind, message, told),) = query(
@@ -82,6 +83,7 @@ def test_a_dataset_that_takes_too_long_is_no_trials_failure(
     assert capfd.readouterr().err.count(told) == 2
 
 
+@pytest.mark.slow
 def test_a_dataset_that_takes_too_long_again_and_again_ends_the_run(path: Path) -> None:
     with pytest.raises(WorkerError, match="load_dataset took longer than epoch_timeout") as caught:
         tune(Loading(), 2, path, rounds=[1], epoch_timeout=0.5, dataset=(str(path.parent), 99))
@@ -89,6 +91,7 @@ def test_a_dataset_that_takes_too_long_again_and_again_ends_the_run(path: Path) 
     assert query(path, "SELECT * FROM failures") == []
 
 
+@pytest.mark.slow
 def test_time_in_which_all_was_suspended_does_not_count(path: Path) -> None:
     with start(path, 1, epoch_timeout=4) as process:
         family = descendants(process.pid)

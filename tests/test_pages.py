@@ -52,6 +52,7 @@ class TestExecutorPage(ExecutorSuite):
         return lambda job: factory("thread://here", job.packed(), token=secrets.token_hex(4))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="worker processes need POSIX")
 class TestRemotePage(ExecutorSuite):
     @pytest.fixture

@@ -98,6 +98,7 @@ class Half(Fragile):
             raise ValueError(f"n is too large {self.model[0]}")
 
 
+@pytest.mark.slow
 def test_what_fails_in_a_fresh_process_too_is_the_trials_failure(path: Path) -> None:
     tune(Half(), 8, path, rounds=[3], workers=1, dataset=str(path.parent))
     failed = [trial for (trial,) in query(path, "SELECT trial FROM failures")]
@@ -140,6 +141,7 @@ class Alternating(Fragile):
             raise ValueError(f"{os.getpid()} {time.monotonic_ns()} is no good")
 
 
+@pytest.mark.slow
 def test_what_was_confirmed_twice_is_believed(path: Path) -> None:
     tune(Alternating(), 10, path, rounds=[1], workers=1, dataset=str(path.parent))
     assert len(query(path, "SELECT * FROM failures")) == 5
