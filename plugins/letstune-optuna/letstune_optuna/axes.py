@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 import sys
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
@@ -160,10 +160,34 @@ def _leaf(path: str, node: Any, always: bool) -> Axis:
                 lambda v: p / 2 if v else (1 + p) / 2,
                 always,
             )
-    raise PlanError(
-        f"letstune-optuna does not know the distribution {node} of {path}; upgrade it:  "
-        "pip install -U letstune-optuna"
-    )
+    return _in_order(path, node, always)
+
+
+def _in_order(path: str, node: Distribution, always: bool) -> Axis:
+    """Return the axis of a distribution of which no more is known than the order of its values."""
+    size = node.size
+    if size is not None:
+
+        def place(value: Any) -> int:
+            return min(bisect_left(range(size), value, key=node.point), size - 1)
+
+        return Axis(
+            path,
+            node,
+            IntDistribution(0, size - 1),
+            lambda index: node.point(min(max(int(index), 0), size - 1)),
+            place,
+            always,
+        )
+
+    def share(value: Any) -> float:
+        low, high = 0.0, 1.0
+        for _ in range(60):  # until they are neighbours
+            middle = (low + high) / 2
+            low, high = (low, middle) if node.quantile(middle) >= value else (middle, high)
+        return low if node.quantile(low) >= value else high
+
+    return Axis(path, node, _QUANTILES, lambda u: node.quantile(float(u)), share, always)
 
 
 def _uniform(path: str, node: Uniform, always: bool) -> Axis:

@@ -232,7 +232,7 @@ def _shown(node: Distribution, labels: Sequence[Any], seen: Sequence[Any]) -> Ba
             else:
                 ends = [node.median - reach, node.median + reach]
             return FloatDistribution(min([*seen, *ends]), max([*seen, *ends]), log=node.log)
-    return CategoricalDistribution(labels)
+    return CategoricalDistribution(labels) if labels else _seen(seen)
 
 
 def _flat(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
