@@ -189,6 +189,7 @@ def test_there_is_something_broken_for_each_law() -> None:
 # Verdicts, for a plugin that is installed
 
 
+@pytest.mark.slow
 def test_a_verdict_is_told_on_every_law() -> None:
     verdicts = list(check("store", broken_stores.DeletingOnce, damage=damage_file))
     assert len(verdicts) >= 18

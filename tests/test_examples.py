@@ -141,6 +141,7 @@ def test_checkpoints_of_an_example_hold_all_that_the_next_epoch_depends_on(
     assert letstune.rehearse(trainer_cls(), epochs=4, seed=2) == []
 
 
+@pytest.mark.slow
 def test_example_by_command_line_resumes_from_another_folder(tmp_path: Path) -> None:
     require("sklearn")
     start, elsewhere = tmp_path / "start", tmp_path / "elsewhere"

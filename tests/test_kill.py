@@ -52,6 +52,7 @@ def lines(witness: Path) -> int:
     return witness.read_text().count("\n") if witness.exists() else 0
 
 
+@pytest.mark.slow
 def test_killed_twenty_times_the_journal_is_that_of_a_run_never_interrupted(
     tmp_path: Path,
 ) -> None:

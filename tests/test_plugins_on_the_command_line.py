@@ -144,6 +144,7 @@ def test_the_laws_are_tried_on_what_is_installed(site: Path, tmp_path: Path) -> 
     assert "same inputs give the same params" in failed
 
 
+@pytest.mark.slow
 def test_the_laws_of_an_executor_are_tried(site: Path, tmp_path: Path) -> None:
     install(site, "letstune-lone", LONE, "executor.lone")
     done = command("plugins", "check", "lone", "--json", cwd=tmp_path, paths=(site,))

@@ -58,6 +58,7 @@ class Breaking(Fragile):
     breaks = 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_no_trial_fails_for_what_another_has_done_to_its_process(
     workers: int, path: Path, capfd: pytest.CaptureFixture[str]
