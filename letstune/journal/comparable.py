@@ -15,8 +15,10 @@ _QUERIES: Final = {
     "failures": "SELECT trial, epoch, kind, message, iif(kind = 'raised', traceback, '') "
     "FROM failures",
     "deletions": "SELECT trial, epoch, why FROM deletions",
-    "plan": "SELECT fact, value FROM plan "
-    "WHERE fact NOT IN ('store', 'versions', 'workers', 'executor', 'gpus', 'threads')",
+    # What holds in the end: a run that has grown is the same as a larger one.
+    "plan": "SELECT fact, value FROM plan p "
+    "WHERE seq = (SELECT max(seq) FROM plan later WHERE later.fact = p.fact) "
+    "AND fact NOT IN ('store', 'versions', 'workers', 'executor', 'gpus', 'threads')",
     "pickles": "SELECT name, json_extract(about, '$.type') FROM pickles "
     "WHERE name NOT IN ('store', 'executor')",
 }
