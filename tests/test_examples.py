@@ -187,9 +187,10 @@ def test_interrupted_example_comes_out_as_if_it_never_was(tmp_path: Path) -> Non
         stderr=subprocess.PIPE,
         text=True,
     )
-    while process.poll() is None and not (journal.exists() and len(letstune.load(journal)) > 0):
+    while process.poll() is None and not (
+        journal.exists() and len(letstune.load(journal)) > 0 and outcome(journal)
+    ):
         time.sleep(0.05)
-    time.sleep(0.5)
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 75
