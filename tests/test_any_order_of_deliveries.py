@@ -181,7 +181,7 @@ def test_order_deaths_and_ghosts_change_nothing_and_no_checkpoint_in_use_is_dele
             appended.append(len([e for e in events if isinstance(e, EpochFinished)]))
             append(self, events)
 
-        patched.setattr("letstune.runs.tuning._make_executor", make_executor)
+        patched.setattr("letstune.runs.session._make_executor", make_executor)
         patched.setattr(Runner, "run", run)
         patched.setattr(Journal, "append", counted)
         # A death after the last epoch does not count, even if a single one is one too many.

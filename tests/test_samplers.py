@@ -23,13 +23,8 @@ from letstune import Params, SimpleTrainer, rand
 from letstune.errors import MissingPackageError, PlanError, SpaceError
 from letstune.rounds.seeding import Purpose, generator, run_seed
 from letstune.samplers.grid import thinned, values
-from letstune.samplers.sampler import (
-    GridSampler,
-    RandomSampler,
-    Sampler,
-    SobolSampler,
-    propose_distinct,
-)
+from letstune.samplers.proposer import Proposer
+from letstune.samplers.sampler import GridSampler, RandomSampler, Sampler, SobolSampler
 from letstune.samplers.sobol import sobol_point
 from letstune.testing import SamplerSuite
 
@@ -220,8 +215,8 @@ class Few(Params):
 
 
 def test_sobol_exhausts_a_finite_space_without_an_end() -> None:
-    space, taken = Few.space(), list[str]()
-    while params := propose_distinct(SobolSampler(), space, [], 1, len(taken), taken):
+    proposer, taken = Proposer(SobolSampler(), Few.space(), 1), list[str]()
+    while params := proposer.propose([], len(taken)):
         taken.append(params.to_json())
     assert len(set(taken)) == len(taken) == 6
 
@@ -426,9 +421,9 @@ def test_a_finite_space_may_be_larger_than_numpys_integers() -> None:
         a: int = rand.oneof([0, rand.ints(1, 2**60)], weights=[1, 1e-12])
         b: int = rand.oneof([0, rand.ints(1, 2**60)], weights=[1, 1e-12])
 
-    taken: set[str] = set()
+    proposer, taken = Proposer(RandomSampler(), Huge.space(), 1), set[str]()
     for trial in range(5):
-        params = propose_distinct(RandomSampler(), Huge.space(), [], 1, trial, taken)
+        params = proposer.propose([], trial)
         assert params is not None
         taken.add(params.to_json())
     assert len(taken) == 5

@@ -73,6 +73,27 @@ class Streaks:
                 if marks and marks[-1][0] == epoch + 1:  # it was the last of a round
                     self._alike.pop(len(marks) - 1, None)
 
+    def why(self, journal: str) -> str:
+        """Return why the session ends, and how to go on.
+
+        Args:
+            journal: its path, as a shell takes it.
+        """
+        if self.end is None:
+            return ""
+        k, failures = self.end
+        trials = ", ".join(str(failure.trial) for failure in failures[:10])
+        *_, where = signature(failures[-1])
+        return (
+            f"{len(failures)} trials in a row failed alike in round {k + 1} (trials {trials}): "
+            f"{failures[-1].message}\n{where and f'It was raised in {where}. '}"
+            "The run was stopped, and all is recorded; "
+            f"`letstune show {journal} {failures[-1].trial}` has the traceback. "
+            "Mend the cause and run this again: what failed is tried again when the trainer has "
+            "changed, or by `letstune retry`. To go on regardless: max_failures=0, "
+            "--max-failures 0."
+        )
+
     def _count(self, failure: TrialFailed, k: int, state: State) -> None:
         before = self._alike.get(k, [])
         if before and signature(before[-1]) != signature(failure):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime, timedelta
 from statistics import median
 from typing import Any, Final
@@ -24,6 +24,10 @@ class Deadline:
     Args:
         left: how many seconds are left; infinity for as many as it takes.
         clock: returns seconds, for tests.
+
+    Attributes:
+        late: the trials for whose next epoch there is no time.
+        passed: whether there was not enough time for all that was left to do.
     """
 
     def __init__(self, left: float = math.inf, clock: Callable[[], float] = time.monotonic) -> None:
@@ -31,6 +35,9 @@ class Deadline:
         self._at = clock() + left
         self._of_trial: dict[int, list[float]] = {}
         self._of_all: list[float] = []
+        self._between: set[int] = set()  # the trials that have ended an epoch
+        self.late: set[int] = set()
+        self.passed = False
 
     @property
     def set(self) -> bool:
@@ -40,6 +47,7 @@ class Deadline:
     def see(self, epoch: EpochFinished) -> None:
         """Note how long an epoch took."""
         if self.set:
+            self._between.add(epoch.trial)
             for durations in (self._of_trial.setdefault(epoch.trial, []), self._of_all):
                 durations.append(epoch.seconds)
                 del durations[:-_REMEMBERED]
@@ -53,7 +61,21 @@ class Deadline:
             expected = median(durations)
         else:  # nothing was trained in this session
             expected = state.total_seconds / (state.total_epochs or 1)
-        return self._clock() + _MARGIN * expected < self._at
+        allowed = self._clock() + _MARGIN * expected < self._at
+        self.passed = self.passed or not allowed
+        return allowed
+
+    def too_late(self, state: State, trials: Iterable[int]) -> list[int]:
+        """Return which of the trials have no time left for their next epoch."""
+        late = [trial for trial in trials if not self.allows(state, trial)]
+        self.late.update(late)
+        return late
+
+    def overdue(self, state: State, running: Collection[int]) -> list[int]:
+        """Return which of those in training have ended an epoch, and have no time for another."""
+        between = [trial for trial in self._between if trial in running]
+        self._between.clear()
+        return self.too_late(state, between)
 
 
 def seconds_left(until: Any, for_: Any) -> float:

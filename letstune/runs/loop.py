@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -22,7 +22,6 @@ from letstune.rounds.decisions import (
     next_proposal,
     next_tasks,
     useless,
-    visible,
 )
 from letstune.rounds.events import (
     CheckpointDeleted,
@@ -32,16 +31,16 @@ from letstune.rounds.events import (
     Task,
     TaskEnded,
     TrialFailed,
-    TrialProposed,
     WorkerDied,
 )
-from letstune.rounds.failures import Streaks, signature
+from letstune.rounds.failures import Streaks
 from letstune.rounds.state import State
 from letstune.runs.deadline import Deadline
+from letstune.runs.proposals import Proposals
 from letstune.runs.remarks import Remarks, mistaken
 from letstune.runs.signals import interruptible
 from letstune.runs.skip import may_skip, requests, stop_of
-from letstune.samplers.sampler import Observation, Sampler, propose_distinct
+from letstune.samplers.sampler import Sampler
 from letstune.space.params import Space
 from letstune.telling.observers import Audience
 from letstune.training.stores import Store
@@ -59,8 +58,8 @@ class Runner:
     """Runs a plan from wherever its journal stands to its end.
 
     ``token`` names this process in attempts, so that no checkpoint's name is ever used again.
-    ``endless`` adds trials as long as there is time. ``out_of_time`` tells that there was not
-    enough for all that was left to do, and ``stopped`` why it has ended too early, if it has.
+    ``endless`` adds trials as long as there is time. ``stopped`` tells why it has ended too early,
+    if it has.
     """
 
     state: State
@@ -75,21 +74,18 @@ class Runner:
     streaks: Streaks = field(default_factory=lambda: Streaks(0))
     deadline: Deadline = field(default_factory=Deadline)
     endless: bool = False
-    out_of_time: bool = False
     stopped: str = ""
     _running: dict[int, Task] = field(default_factory=dict)
     _due: list[CheckpointDeleted] = field(default_factory=list)
-    _seen: dict[int, Observation] = field(default_factory=dict)
-    _taken: set[str] = field(default_factory=set)
-    _late: set[int] = field(default_factory=set)
-    _between: set[int] = field(default_factory=set)  # two epochs
     _started: int = 0
     _looked: float = -LOOK
     _deaf: bool = False
     _stopping: bool = False
+    _proposals: Proposals = field(init=False)
     _remarks: Remarks = field(init=False)
 
     def __post_init__(self) -> None:
+        self._proposals = Proposals(self.sampler, self.space, self.journal)
         self._remarks = Remarks(self.state, self.audience.tell)
 
     def run(self) -> None:
@@ -106,8 +102,8 @@ class Runner:
         with interruptible() as interrupted:
             try:
                 self.audience.started(self.journal.path, self.state.plan)
-                self._train(interrupted)
-                planned = self.state.finished or (self.endless and self.out_of_time)
+                self._go_round(interrupted)
+                planned = self.state.finished or (self.endless and self.deadline.passed)
                 if not planned and not self.stopped:
                     raise Interrupted(str(self.journal.path))
             except BaseException as error:
@@ -126,7 +122,7 @@ class Runner:
             finally:
                 self.executor.close()
 
-    def _train(self, interrupted: Callable[[], bool]) -> None:
+    def _go_round(self, interrupted: Callable[[], bool]) -> None:
         self._let_go()
         self._fail_doomed()
         while self._running if self._stopping else self._start_tasks():
@@ -154,10 +150,10 @@ class Runner:
     def _start_tasks(self) -> bool:
         """Keep the executor busy; tell whether it is."""
         while (slots := self.executor.slots - len(self._running)) > 0:
-            tasks = next_tasks(self.state.plan, self.state, self._busy(), slots)
-            if late := [t.trial for t in tasks if not self.deadline.allows(self.state, t.trial)]:
-                self._late.update(late)
-                self.out_of_time = True
+            late, running = self.deadline.late, self._running
+            busy = {*running, *late} if late else running
+            tasks = next_tasks(self.state.plan, self.state, busy, slots)
+            if self.deadline.too_late(self.state, [task.trial for task in tasks]):
                 continue  # others may be quicker
             for task in tasks:
                 self._started += 1
@@ -171,14 +167,9 @@ class Runner:
                 break
             if proposal is not None:
                 if not self.deadline.allows(self.state):
-                    self.out_of_time = True
                     break
                 self._propose(proposal)
         return bool(self._running)
-
-    def _busy(self) -> Collection[int]:
-        """Return the trials that are in training, and those for which there is no time."""
-        return {*self._running, *self._late} if self._late else self._running
 
     def _grow(self) -> bool:
         """Plan more trials, if nothing but the time is an end to them; tell whether it did."""
@@ -193,75 +184,24 @@ class Runner:
 
     def _call_off(self) -> None:
         """Let no trial go on to an epoch for which there is no time."""
-        for trial in self._between & self._running.keys():
-            if not self.deadline.allows(self.state, trial):
-                del self._running[trial]
-                self.executor.cancel(trial)
-                self._late.add(trial)
-                self.out_of_time = True
-        self._between.clear()
+        for trial in self.deadline.overdue(self.state, self._running):
+            del self._running[trial]
+            self.executor.cancel(trial)
 
     def _fails_alike(self) -> bool:
         """Tell whether the session is to end, since trial after trial has failed alike."""
-        if self.streaks.end is None or self.state.finished:
-            return False
-        k, failures = self.streaks.end
-        trials = ", ".join(str(failure.trial) for failure in failures[:10])
-        *_, where = signature(failures[-1])
-        path = shlex.quote(str(self.journal.path))
-        self.stopped = (
-            f"{len(failures)} trials in a row failed alike in round {k + 1} (trials {trials}): "
-            f"{failures[-1].message}\n{where and f'It was raised in {where}. '}"
-            f"The run was stopped, and all is recorded; `letstune show {path} "
-            f"{failures[-1].trial}` has the traceback. Mend the cause and run this again: what "
-            "failed is tried again when the trainer has changed, or by `letstune retry`. To go on "
-            "regardless: max_failures=0, --max-failures 0."
-        )
-        return True
+        if self.streaks.end is not None and not self.state.finished:
+            self.stopped = self.streaks.why(shlex.quote(str(self.journal.path)))
+        return bool(self.stopped)
 
     def _propose(self, proposal: Proposal) -> None:
         """Have a cohort proposed, all of it or nothing."""
-        if not self._taken:
-            self._taken.update(trial.params for trial in self.state.trials)
-        history = self._history(proposal.cohort)
-        events: list[Event] = []
-        for trial in range(proposal.first, proposal.first + proposal.size):
-            params = propose_distinct(
-                self.sampler, self.space, history, self.state.plan.seed, trial, self._taken
-            )
-            if params is None:
-                events.insert(0, SpaceExhausted(trial))
-                break
-            text = params.to_json()
-            self._taken.add(text)
-            events.append(TrialProposed(trial, text, self.state.plan.sampler["name"]))
-            if self.state.plan.adaptive:
-                history.append(Observation(trial, params, "pending"))
+        events = self._proposals.of(proposal, self.state)
         self._record(events)
         if events and isinstance(events[0], SpaceExhausted):
             # There are fewer trials than the state took for granted: fold it anew.
             self.state = self.journal.load()[1]
             self._let_go()
-
-    def _history(self, cohort: int) -> list[Observation]:
-        history = []
-        for sight in visible(self.state.plan, self.state, cohort):
-            seen = self._seen.get(sight.trial)
-            if seen is None or (seen.status, len(seen.values)) != (sight.status, sight.epochs):
-                params = self.space.decode(self.state.trials[sight.trial].params)
-                shown = (
-                    list(self.journal.epochs(sight.trial))[: sight.epochs] if sight.epochs else []
-                )
-                seen = Observation(
-                    sight.trial,
-                    params,
-                    sight.status,
-                    tuple(epoch.value for epoch in shown),
-                    tuple(epoch.metrics for epoch in shown),
-                )
-                self._seen[sight.trial] = seen
-            history.append(seen)
-        return history
 
     def _take(self, deliveries: Sequence[Delivery]) -> list[BaseException]:
         """Record what arrived together, with one sync; return the errors of trials that failed."""
@@ -371,7 +311,6 @@ class Runner:
             self.streaks.see(event, self.state)
             if isinstance(event, EpochFinished):
                 self.deadline.see(event)
-                self._between.add(event.trial)
         self._let_go()
         self.audience.recorded(events, self.state)
         self._remarks.recorded(events, self.state)

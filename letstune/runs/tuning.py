@@ -1,47 +1,31 @@
-"""`tune`, `resume` and `load`: put the parts together.
+"""`tune`, `resume` and `load`: what users call, with all that they may ask for.
 
-There is one path. `tune` makes an empty journal if there is none; from there on, it resumes.
+`tune` is `resume` of an empty journal: both make a request, and the session does the rest.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
-import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from datetime import datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from letstune._public import public
-from letstune.errors import Interrupted, JournalError
-from letstune.journal.journal import Journal, create, now
-from letstune.journal.lock import JournalLock
+from letstune.journal.journal import Journal
 from letstune.journal.paths import journal_path
 from letstune.results.results import TuningResults
-from letstune.results.trials import Source
-from letstune.results.verdicts import verdicts
-from letstune.rounds.failures import Streaks
-from letstune.rounds.plan import Plan, Rounds
-from letstune.rounds.state import State
-from letstune.runs.agreement import Run, meet
-from letstune.runs.backend import open_store
-from letstune.runs.deadline import Deadline, seconds_left
-from letstune.runs.how import crowded
-from letstune.runs.loop import Runner
-from letstune.runs.request import RECORDED, Request, to_resume
-from letstune.runs.skip import forget_stop
+from letstune.rounds.plan import Rounds
+from letstune.runs.request import RECORDED, Request
+from letstune.runs.session import go, results
 from letstune.samplers.sampler import Sampler
 from letstune.space.params import RecordedParams, Space
-from letstune.telling.lines import counted, say
-from letstune.telling.observers import Audience, Observer
-from letstune.telling.progress import Progress
-from letstune.training.stores import Store, make_durably
+from letstune.telling.lines import say
+from letstune.telling.observers import Observer
+from letstune.training.stores import Store
 from letstune.training.trainer import P, Trainer
-from letstune.workers.executor import Executor
-from letstune.workers.in_process import InProcessJob
 
 RUNS: Final = "letstune-runs"
 
@@ -172,7 +156,7 @@ def tune(
     True
     >>> folder.cleanup()
     """
-    return _go(
+    return go(
         Request(
             journal=_new_path(trainer) if journal is None else journal_path(journal),
             named=journal is not None,
@@ -262,7 +246,7 @@ def resume(
     """
     path = journal_path(journal)
     Journal(path).close()  # one that is missing is told of before anything is made for it
-    return _go(
+    return go(
         Request(
             journal=path,
             begins=False,
@@ -305,127 +289,7 @@ def load(journal: str | os.PathLike[str]) -> TuningResults[RecordedParams]:
         note = source.note()
     if note:
         say(note)
-    return _results(path, state, Space.from_json(plan.space), None)
-
-
-def _go(asked: Request) -> TuningResults[Any]:
-    """Make a journal if there is none, agree with it, and train until its plan is done."""
-    path = asked.journal
-    first = asked.first() if asked.begins and not path.exists() else None
-    if asked.begins:
-        _make_folder(path)
-    with JournalLock(path, now()):
-        forget_stop(path)
-        if first is not None and not path.exists():
-            create(path, first.facts, first.pickles)
-            for note in first.notes:
-                say(note)
-        with closing(Journal(path, write=True)) as opened:
-            _, state = opened.load()
-            run = meet(asked, opened, state)
-            return _train(opened, run.grow(opened, state), run)
-
-
-def _train(opened: Journal, state: State, run: Run) -> TuningResults[Any]:
-    """Go on with the journal's plan. The caller holds the lock."""
-    plan, token = state.plan, secrets.token_hex(4)
-    executor = _make_executor(run, plan, opened.path, token)
-    shown = Progress(state, show=run.asked.progress is not False)
-    if run.executor.name == "processes" and (line := crowded(plan)):
-        shown.tell(line)
-    runner = Runner(
-        state=state,
-        journal=opened,
-        space=run.space,
-        sampler=run.sampler,
-        store=run.store,
-        executor=executor,
-        audience=Audience(shown, run.observers, state),
-        token=token,
-        passthrough_errors=run.asked.passthrough_errors,
-        streaks=Streaks(run.asked.max_failures),
-        deadline=Deadline(seconds_left(run.asked.until, run.asked.for_)),
-        endless=run.endless,
-    )
-    try:
-        runner.run()
-    except (Interrupted, KeyboardInterrupt) as stop:
-        shown.close()
-        but = "" if isinstance(stop, Interrupted) else " but what was in flight"
-        why = "the time is up" if runner.out_of_time else "interrupted"
-        say(f"letstune: {why}; all is recorded{but}. Resume with:  {to_resume(opened.path)}")
-        raise
-    finally:
-        shown.close()
-    if runner.stopped:
-        say(f"letstune: {runner.stopped}")
-    else:
-        _tell_failures(opened.path, runner.state, run.asked)
-    for verdict in verdicts(runner.state):
-        say(f"letstune: {verdict}")
-    results = _results(opened.path, runner.state, run.space, run.store)
-    results.stopped = runner.stopped
-    return results
-
-
-def _make_executor(run: Run, plan: Plan, path: Path, token: str) -> Executor:
-    trainer, dataset, store = run.trainer, run.dataset, run.store
-    job: object = InProcessJob(trainer=trainer, dataset=dataset, store=store, seed=plan.seed)
-    if run.executor.name != "in-process":
-        from letstune.workers.job import Job  # imported late: a run in this process does without it
-
-        job = Job.of(trainer, dataset, store, journal=path, seed=plan.seed)
-    executor: Executor = run.executor.make(
-        job, token=token, epoch_timeout=plan.epoch_timeout, trial_timeout=plan.trial_timeout
-    )
-    return executor
-
-
-def _tell_failures(path: Path, state: State, asked: Request) -> None:
-    """Tell how many trials failed, where to read more, and how they are tried again."""
-    failed = [number for number, trial in enumerate(state.trials) if trial.status == "failed"]
-    if not failed or (asked.progress is False and len(failed) < len(state.trials)):
-        return
-    journal, count = shlex.quote(str(path)), len(state.trials)
-    trials = f"{len(failed)} of {counted(count, 'trial')}"
-    if len(failed) == count:
-        trials = "the only trial" if count == 1 else f"all {count} trials"
-    cure = (
-        "run it again"
-        if asked.begins
-        else "run its script, or resume with --trainer FILE:CLASS, since the journal holds the "
-        "code as it was"
-    )
-    say(
-        f"letstune: {trials} failed; `letstune show {journal} {failed[0]}` tells how. They are "
-        f"tried again once the trainer is mended: {cure}. `letstune retry {journal}` does so with "
-        "the code as it is."
-    )
-
-
-def _results(path: Path, state: State, space: Space, store: Store | None) -> TuningResults[Any]:
-    plan = state.plan
-    get_store = partial(open_store, path, plan) if store is None else partial(_same, store)
-    run = Source(path=path, plan=plan, state=state, store=get_store, decode=space.decode)
-    return TuningResults(run)
-
-
-def _same(store: Store) -> Store:
-    return store  # not a lambda, so that results can be pickled
-
-
-def _make_folder(path: Path) -> None:
-    """Make the folder of a journal, if it is not there.
-
-    Raises:
-        JournalError: it cannot be made.
-    """
-    try:
-        make_durably(path.parent)
-    except OSError as error:
-        raise JournalError(
-            f"{path}: its folder cannot be made: {error}. Give a path in a folder that is there."
-        ) from error
+    return results(path, state, Space.from_json(plan.space), None)
 
 
 def _new_path(trainer: object) -> Path:

@@ -8,21 +8,19 @@ dropped at any moment, so it proposes the same after a crash.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from letstune._public import public
-from letstune.errors import PlanError, SpaceError
-from letstune.rounds.seeding import Purpose, generator, run_seed
+from letstune.errors import PlanError
+from letstune.rounds.seeding import run_seed
 from letstune.samplers.grid import thinned
 from letstune.samplers.sobol import check_dimensions, sobol_point
-from letstune.space.params import Params, ParamsLike, RecordedParams, Space
+from letstune.space.params import ParamsLike, Space
 
 if TYPE_CHECKING:
     import numpy as np
-
-ATTEMPTS: Final = 100
 
 
 @public("letstune")
@@ -184,56 +182,3 @@ class SobolSampler(Sampler):
         """Refuse a space of unknown or too many dimensions."""
         space.require_structure("sampler 'sobol'")
         check_dimensions(len(space.distributions()), space.name)
-
-
-def propose_distinct(
-    sampler: Sampler,
-    space: Space,
-    history: Sequence[Observation],
-    seed: int,
-    trial: int,
-    taken: Collection[str],
-) -> ParamsLike | None:
-    """Return a trial's params, other than those taken; None if there are no others.
-
-    A sampler that repeats itself is asked again with fresh randomness. If it finds nothing new
-    then, params are drawn from the space at random or, if the space is finite, taken point by point
-    from a random point on. If even that finds nothing in a space whose size is unknown, because a
-    class has its own ``get_random_params``, the space counts as exhausted.
-
-    Args:
-        sampler: who is asked.
-        space: the search space.
-        history: what the sampler may see.
-        seed: the run's.
-        trial: the trial.
-        taken: the JSON of the params of all trials so far.
-    """
-    part = sampler.narrow(space)
-    if part.size is not None and len(taken) >= part.size:
-        return None
-    params: ParamsLike
-    for attempt in range(ATTEMPTS):
-        rng = generator(seed, Purpose.PROPOSE, trial, attempt)
-        params = sampler.propose(space, history, rng, trial)
-        if not isinstance(params, Params | RecordedParams):
-            raise SpaceError(
-                f"Sampler {type(sampler).__name__} proposed {params!r:.200} for trial {trial}; "
-                f"expected params of {space.name}, for instance from space.build()."
-            )
-        if params.to_json() not in taken:
-            return params
-    rng = generator(seed, Purpose.PROPOSE, trial, ATTEMPTS)
-    start = 0 if part.size is None else _below(part.size, rng)
-    for i in range(part.size or ATTEMPTS):
-        params = part.point((start + i) % part.size) if part.size else part.sample(rng)
-        if params.to_json() not in taken:
-            return params
-    return None
-
-
-def _below(size: int, rng: np.random.Generator) -> int:
-    if size <= 2**63:
-        return int(rng.integers(size))
-    # NumPy has no larger integers; with 8 bytes to spare, the remainder is evenly spread.
-    return int.from_bytes(rng.bytes(size.bit_length() // 8 + 9)) % size

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from letstune.errors import LetstuneError
 from letstune.rounds.seeding import Purpose, generator
-from letstune.samplers.sampler import Observation, Sampler, propose_distinct
+from letstune.samplers.proposer import Proposer
+from letstune.samplers.sampler import Observation, Sampler
 from letstune.space.params import Params, RecordedParams, Space
 from letstune.testing.children import Child
 from letstune.testing.runs import (
@@ -289,8 +290,9 @@ class SamplerSuite:
             points = {space.point(i).to_json() for i in range(size or 0)}
             taken: list[str] = []
             history: list[Observation] = []
+            proposer = Proposer(sampler, space, seed)
             for trial in range((size or 0) + 1):
-                params = propose_distinct(sampler, space, history, seed, trial, taken)
+                params = proposer.propose(history, trial)
                 if params is None:
                     break
                 taken.append(params.to_json())

@@ -1,0 +1,159 @@
+"""A session: one process works on a run, from its request to its results.
+
+There is one path. A request that begins a run makes an empty journal if there is none; from there
+on, every request resumes.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shlex
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from letstune.errors import Interrupted, JournalError
+from letstune.journal.journal import Journal, create, now
+from letstune.journal.lock import JournalLock
+from letstune.results.results import TuningResults
+from letstune.results.trials import Source
+from letstune.results.verdicts import verdicts
+from letstune.rounds.failures import Streaks
+from letstune.rounds.plan import Plan
+from letstune.rounds.state import State
+from letstune.runs.agreement import Run, meet
+from letstune.runs.backend import open_store
+from letstune.runs.deadline import Deadline, seconds_left
+from letstune.runs.how import crowded
+from letstune.runs.loop import Runner
+from letstune.runs.request import Request, to_resume
+from letstune.runs.skip import forget_stop
+from letstune.space.params import Space
+from letstune.telling.lines import counted, say
+from letstune.telling.observers import Audience
+from letstune.telling.progress import Progress
+from letstune.training.stores import Store, make_durably
+from letstune.workers.executor import Executor
+from letstune.workers.in_process import InProcessJob
+
+
+def go(asked: Request) -> TuningResults[Any]:
+    """Make a journal if there is none, agree with it, and train until its plan is done."""
+    path = asked.journal
+    first = asked.first() if asked.begins and not path.exists() else None
+    if asked.begins:
+        _make_folder(path)
+    with JournalLock(path, now()):
+        forget_stop(path)
+        if first is not None and not path.exists():
+            create(path, first.facts, first.pickles)
+            for note in first.notes:
+                say(note)
+        with closing(Journal(path, write=True)) as opened:
+            _, state = opened.load()
+            run = meet(asked, opened, state)
+            return _train(opened, run.grow(opened, state), run)
+
+
+def _train(opened: Journal, state: State, run: Run) -> TuningResults[Any]:
+    """Go on with the journal's plan. The caller holds the lock."""
+    plan, token = state.plan, secrets.token_hex(4)
+    executor = _make_executor(run, plan, opened.path, token)
+    shown = Progress(state, show=run.asked.progress is not False)
+    if run.executor.name == "processes" and (line := crowded(plan)):
+        shown.tell(line)
+    runner = Runner(
+        state=state,
+        journal=opened,
+        space=run.space,
+        sampler=run.sampler,
+        store=run.store,
+        executor=executor,
+        audience=Audience(shown, run.observers, state),
+        token=token,
+        passthrough_errors=run.asked.passthrough_errors,
+        streaks=Streaks(run.asked.max_failures),
+        deadline=Deadline(seconds_left(run.asked.until, run.asked.for_)),
+        endless=run.endless,
+    )
+    try:
+        runner.run()
+    except (Interrupted, KeyboardInterrupt) as stop:
+        shown.close()
+        but = "" if isinstance(stop, Interrupted) else " but what was in flight"
+        why = "the time is up" if runner.deadline.passed else "interrupted"
+        say(f"letstune: {why}; all is recorded{but}. Resume with:  {to_resume(opened.path)}")
+        raise
+    finally:
+        shown.close()
+    if runner.stopped:
+        say(f"letstune: {runner.stopped}")
+    else:
+        _tell_failures(opened.path, runner.state, run.asked)
+    for verdict in verdicts(runner.state):
+        say(f"letstune: {verdict}")
+    tuning = results(opened.path, runner.state, run.space, run.store)
+    tuning.stopped = runner.stopped
+    return tuning
+
+
+def _make_executor(run: Run, plan: Plan, path: Path, token: str) -> Executor:
+    trainer, dataset, store = run.trainer, run.dataset, run.store
+    job: object = InProcessJob(trainer=trainer, dataset=dataset, store=store, seed=plan.seed)
+    if run.executor.name != "in-process":
+        from letstune.workers.job import Job  # imported late: a run in this process does without it
+
+        job = Job.of(trainer, dataset, store, journal=path, seed=plan.seed)
+    executor: Executor = run.executor.make(
+        job, token=token, epoch_timeout=plan.epoch_timeout, trial_timeout=plan.trial_timeout
+    )
+    return executor
+
+
+def _tell_failures(path: Path, state: State, asked: Request) -> None:
+    """Tell how many trials failed, where to read more, and how they are tried again."""
+    failed = [number for number, trial in enumerate(state.trials) if trial.status == "failed"]
+    if not failed or (asked.progress is False and len(failed) < len(state.trials)):
+        return
+    journal, count = shlex.quote(str(path)), len(state.trials)
+    trials = f"{len(failed)} of {counted(count, 'trial')}"
+    if len(failed) == count:
+        trials = "the only trial" if count == 1 else f"all {count} trials"
+    cure = (
+        "run it again"
+        if asked.begins
+        else "run its script, or resume with --trainer FILE:CLASS, since the journal holds the "
+        "code as it was"
+    )
+    say(
+        f"letstune: {trials} failed; `letstune show {journal} {failed[0]}` tells how. They are "
+        f"tried again once the trainer is mended: {cure}. `letstune retry {journal}` does so with "
+        "the code as it is."
+    )
+
+
+def results(path: Path, state: State, space: Space, store: Store | None) -> TuningResults[Any]:
+    """Return the results of a run; its store is made from the plan if it is not given."""
+    plan = state.plan
+    get_store = partial(open_store, path, plan) if store is None else partial(_same, store)
+    run = Source(path=path, plan=plan, state=state, store=get_store, decode=space.decode)
+    return TuningResults(run)
+
+
+def _same(store: Store) -> Store:
+    return store  # not a lambda, so that results can be pickled
+
+
+def _make_folder(path: Path) -> None:
+    """Make the folder of a journal, if it is not there.
+
+    Raises:
+        JournalError: it cannot be made.
+    """
+    try:
+        make_durably(path.parent)
+    except OSError as error:
+        raise JournalError(
+            f"{path}: its folder cannot be made: {error}. Give a path in a folder that is there."
+        ) from error
