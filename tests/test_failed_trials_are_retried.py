@@ -117,7 +117,7 @@ def test_a_trial_goes_on_from_its_last_recorded_epoch(path: Path) -> None:
     Fragile.broken = {(x, 3)}
     assert len(tune(Fragile(), 1, path, rounds=[5]).errors) == 1
     Fragile.broken, Fragile.trained = set(), []
-    tuning = letstune.resume(path, retry_failed=True, progress=False)
+    tuning = letstune.resume(path, retry_failed=True, progress=False, rehearse=False)
     assert Fragile.trained == [(x, 3), (x, 4)]
     assert tuning.errors == []
     assert curves(path) == curves(path.with_name("x.db"))

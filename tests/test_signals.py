@@ -44,7 +44,9 @@ class Waiting(small_trainers.Climb):
         return super().train_epoch(epoch)
 
 if __name__ == "__main__":
-    letstune.tune(Waiting(), 4, rounds=[2, 3], seed=1, journal=sys.argv[1])
+    letstune.tune(
+        Waiting(), 4, rounds=[2, 3], seed=1, journal=sys.argv[1], rehearse=False
+    )
 """
 
 
@@ -155,7 +157,8 @@ def test_the_command_line_ends_with_the_same_codes(signals: int, code: int, path
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "letstune", "tune", f"{script}:Waiting"),
-            *("-n4", "--rounds=2,3", "--seed=1", f"--journal={path}", "--workers=0"),
+            *("-n4", "--rounds=2,3", "--seed=1", "--no-rehearse"),
+            *(f"--journal={path}", "--workers=0"),
         ],
         env=environment(TESTS),
         stdin=subprocess.PIPE,

@@ -98,7 +98,7 @@ def test_a_run_that_goes_on_loads_the_dataset_into_a_new_clone(
 ) -> None:
     tune(Spy(), 1, path, rounds=[1], dataset="data")
     calls.clear()
-    letstune.resume(path, rounds=[3], progress=False)
+    letstune.resume(path, rounds=[3], progress=False, rehearse=False)
     assert calls == [("load_dataset", "data"), ("load", [0]), *trained(1, 2)]
 
 

@@ -167,6 +167,13 @@ IN_TIME: Final = (
         type=click.IntRange(0),
         help="Stop after this many alike failures in a row; 0 for never.",
     ),
+    click.option(
+        "--no-rehearse",
+        "rehearse",
+        flag_value=False,
+        default=True,
+        help="Do not try whether a trial can go on from its checkpoint before one has to.",
+    ),
 )
 
 

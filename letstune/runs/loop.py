@@ -36,6 +36,7 @@ from letstune.rounds.events import (
 from letstune.rounds.failures import Streaks
 from letstune.rounds.state import State
 from letstune.runs.deadline import Deadline
+from letstune.runs.dress_rehearsal import DressRehearsal
 from letstune.runs.proposals import Proposals
 from letstune.runs.remarks import Remarks, mistaken
 from letstune.runs.signals import interruptible
@@ -58,8 +59,8 @@ class Runner:
     """Runs a plan from wherever its journal stands to its end.
 
     ``token`` names this process in attempts, so that no checkpoint's name is ever used again.
-    ``endless`` adds trials as long as there is time. ``stopped`` tells why it has ended too early,
-    if it has.
+    ``rehearse`` asks for a dress rehearsal. ``endless`` adds trials as long as there is time.
+    ``stopped`` tells why it has ended too early, if it has.
     """
 
     state: State
@@ -73,6 +74,7 @@ class Runner:
     passthrough_errors: bool = False
     streaks: Streaks = field(default_factory=lambda: Streaks(0))
     deadline: Deadline = field(default_factory=Deadline)
+    rehearse: bool = False
     endless: bool = False
     stopped: str = ""
     _running: dict[int, Task] = field(default_factory=dict)
@@ -81,10 +83,12 @@ class Runner:
     _looked: float = -LOOK
     _deaf: bool = False
     _stopping: bool = False
+    _rehearsal: DressRehearsal = field(init=False)
     _proposals: Proposals = field(init=False)
     _remarks: Remarks = field(init=False)
 
     def __post_init__(self) -> None:
+        self._rehearsal = DressRehearsal(self.state, self.rehearse)
         self._proposals = Proposals(self.sampler, self.space, self.journal)
         self._remarks = Remarks(self.state, self.audience.tell)
 
@@ -136,7 +140,7 @@ class Runner:
             errors = self._take(deliveries)
             if errors and self.passthrough_errors:
                 raise errors[0]
-            if self._fails_alike():
+            if self._is_to_end():
                 return
             self._call_off()
             self.executor.recorded()
@@ -153,6 +157,8 @@ class Runner:
             late, running = self.deadline.late, self._running
             busy = {*running, *late} if late else running
             tasks = next_tasks(self.state.plan, self.state, busy, slots)
+            if self._rehearsal.on:
+                tasks = self._rehearsal.before(tasks, self.state, busy)[:slots]
             if self.deadline.too_late(self.state, [task.trial for task in tasks]):
                 continue  # others may be quicker
             for task in tasks:
@@ -188,8 +194,8 @@ class Runner:
             del self._running[trial]
             self.executor.cancel(trial)
 
-    def _fails_alike(self) -> bool:
-        """Tell whether the session is to end, since trial after trial has failed alike."""
+    def _is_to_end(self) -> bool:
+        """Tell whether the session is to end, since nothing good would come of going on."""
         if self.streaks.end is not None and not self.state.finished:
             self.stopped = self.streaks.why(shlex.quote(str(self.journal.path)))
         return bool(self.stopped)
@@ -214,7 +220,12 @@ class Runner:
             task = self._running.get(delivery.trial)
             if task is None or task.attempt != delivery.attempt:
                 continue  # stale: from a worker that was given up
-            for event in blameless(delivery.events) if self._stopping else delivery.events:
+            if self._stopping:
+                delivery = delivery._replace(events=blameless(delivery.events))
+            if delivery.trial == self._rehearsal.trial:
+                errors += self._rehearsed(delivery)
+                continue
+            for event in delivery.events:
                 if isinstance(event, TaskEnded):
                     del self._running[delivery.trial]
                 elif isinstance(event, WorkerDied) and preempted(event):
@@ -231,6 +242,20 @@ class Runner:
         if counted:
             self._record(counted)
         return errors + self._fail_doomed()
+
+    def _rehearsed(self, delivery: Delivery) -> list[BaseException]:
+        """Take note of what came of the dress rehearsal; return the error that it ended in."""
+        for uri in self._rehearsal.take(delivery, self.state):
+            self._delete(uri)
+        if any(isinstance(event, TaskEnded) for event in delivery.events):
+            del self._running[delivery.trial]
+            if self._rehearsal.done:
+                self._due += self._rehearsal.over()
+                self.stopped = self._rehearsal.failed
+                if self._rehearsal.remark:
+                    self.audience.tell(self._rehearsal.remark)
+        failures = [event for event in delivery.events if isinstance(event, TrialFailed)]
+        return [_error(delivery.error, failure) for failure in failures]
 
     def _refuse_mistaken(self, deliveries: Sequence[Delivery]) -> None:
         """End a run with nothing recorded, if its very first epoch shows that it is no good."""
@@ -286,6 +311,8 @@ class Runner:
                     continue  # it has ended meanwhile
                 if self._running.pop(trial, None):
                     self.executor.cancel(trial)
+                if trial == self._rehearsal.trial:
+                    self._due += self._rehearsal.over()
                 self._record([stop_of(self.state, trial)])
 
     def _tell_deaf(self, line: str) -> None:
@@ -311,6 +338,7 @@ class Runner:
             self.streaks.see(event, self.state)
             if isinstance(event, EpochFinished):
                 self.deadline.see(event)
+            self._rehearsal.see(event, self.state)
         self._let_go()
         self.audience.recorded(events, self.state)
         self._remarks.recorded(events, self.state)
@@ -324,7 +352,8 @@ class Runner:
             self.audience.tell(line)
 
     def _let_go(self) -> None:
-        self._due = useless(self.state.plan, self.state)
+        due = useless(self.state.plan, self.state)
+        self._due = [deletion for deletion in due if not self._rehearsal.holds(deletion)]
         self.state.changed.clear()
 
 

@@ -94,7 +94,7 @@ def rehearse(
     straight = None if simple else [epochs]
     pieces = [None] if simple else [Rounds([1] * n, keep=0.5) for n in range(1, epochs + 1)]
     options: dict[str, Any] = {"dataset": dataset, "seed": seed, "workers": 1, "progress": False}
-    options["max_failures"] = 0
+    options |= {"max_failures": 0, "rehearse": False}
     with TemporaryDirectory(prefix="letstune-") as name:
         folder = Path(name)
         # Lines about the journals are of no use, since these are gone in the end. The trainer's own

@@ -88,6 +88,7 @@ class Request:
     seed: Any = None
     keep_checkpoints: Any = RECORDED
     passthrough_errors: bool = False
+    rehearse: bool = True
     progress: bool | None = None
     accept_changes: bool = False
     retry_failed: bool | None = None

@@ -75,6 +75,7 @@ def _train(opened: Journal, state: State, run: Run) -> TuningResults[Any]:
         passthrough_errors=run.asked.passthrough_errors,
         streaks=Streaks(run.asked.max_failures),
         deadline=Deadline(seconds_left(run.asked.until, run.asked.for_)),
+        rehearse=run.asked.rehearse,
         endless=run.endless,
     )
     try:

@@ -63,6 +63,7 @@ def tune(
     passthrough_errors: bool = False,
     progress: bool | None = None,
     accept_changes: bool = False,
+    rehearse: bool = True,
     retry_failed: bool | None = None,
     max_failures: int | None = None,
     until: datetime | str | None = None,
@@ -113,6 +114,9 @@ def tune(
         progress: whether to show on stderr how the run is going. By default yes.
         accept_changes: go on with a journal even though another major version of its sampler's or
             store's plugin is installed now.
+        rehearse: train the last epoch of the first trial's first round once more, from the
+            checkpoint before it, before any trial goes on to a second round. If that fails, the run
+            is stopped; if it comes out differently, that is told. Nothing of it is recorded.
         retry_failed: open the trials again that have failed, from their last recorded epochs. By
             default, that is done if the trainer has changed since, and told.
         max_failures: stop when so many trials in a row have failed alike in a round, say so, and
@@ -179,6 +183,7 @@ def tune(
             passthrough_errors=passthrough_errors,
             progress=progress,
             accept_changes=accept_changes,
+            rehearse=rehearse,
             retry_failed=retry_failed,
             max_failures=max_failures,
             until=until,
@@ -204,6 +209,7 @@ def resume(
     passthrough_errors: bool = False,
     progress: bool | None = None,
     accept_changes: bool = False,
+    rehearse: bool = True,
     retry_failed: bool | None = None,
     max_failures: int | None = None,
     until: datetime | str | None = None,
@@ -230,6 +236,7 @@ def resume(
         passthrough_errors: see `tune`.
         progress: see `tune`.
         accept_changes: see `tune`.
+        rehearse: see `tune`.
         retry_failed: see `tune`.
         max_failures: see `tune`.
         until: see `tune`. A run that was begun without ``n_trials`` goes on to further trials.
@@ -263,6 +270,7 @@ def resume(
             passthrough_errors=passthrough_errors,
             progress=progress,
             accept_changes=accept_changes,
+            rehearse=rehearse,
             retry_failed=retry_failed,
             max_failures=max_failures,
             until=until,
