@@ -132,7 +132,9 @@ def test_a_metric_that_is_missing_leaves_no_failure(path: Path) -> None:
 
 def test_all_trials_failing_is_told(path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     tune(Hopeless(), 3, path)
-    assert f"all 3 trials failed; `letstune show {path} 0` tells how" in capfd.readouterr().err
+    told = capfd.readouterr().err
+    assert told.startswith("letstune: All 3 trials failed alike: ValueError: never (in ")
+    assert f"`letstune show {path} 0` has the traceback" in told
 
 
 def test_where_to_read_of_failures_is_told(path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -140,7 +142,8 @@ def test_where_to_read_of_failures_is_told(path: Path, capfd: pytest.CaptureFixt
     first, *others = [error.trial_id for error in results.errors]
     assert 0 < len(others) < 5
     told = capfd.readouterr().err
-    assert f"letstune: {len(others) + 1} of 6 trials failed; `letstune show {path} {first}`" in told
+    assert f"letstune: {len(others) + 1} of 6 trials failed alike: ValueError: below" in told
+    assert f"`letstune show {path} {first}`" in told
     assert f"`letstune retry {path}`" in told
     letstune.resume(path, progress=False)
     assert capfd.readouterr().err == ""

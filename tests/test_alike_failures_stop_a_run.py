@@ -10,9 +10,9 @@ from small_trainers import Climb, Hill, Point, tune
 import letstune
 from letstune.errors import PlanError
 from letstune.rounds.events import EpochFinished, TrialFailed, TrialProposed, TrialStopped
-from letstune.rounds.failures import Streaks
 from letstune.rounds.plan import Plan, Rounds
 from letstune.rounds.state import State
+from letstune.rounds.streaks import Streaks
 
 
 class Hopeless(Hill):

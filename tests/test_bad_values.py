@@ -442,7 +442,7 @@ def test_a_round_that_keeps_all_decides_nothing(path: Path) -> None:
 def test_a_good_run_has_no_verdicts(path: Path) -> None:
     tune(Climb(), 8, path, rounds=[1, 2])
     _, state = Journal(path).load()
-    assert verdicts(state) == []
+    assert verdicts(state, "run.db") == []
     assert not in_vain(state)
     assert run("resume", path).exit_code == 0
 

@@ -52,7 +52,7 @@ def status_of(journal: str | os.PathLike[str]) -> dict[str, Any]:
         "sampler": plan.sampler["name"],
         "rounds": plan.rounds.to_dict(),
         "seed": plan.seed,
-        "verdicts": verdicts(state),
+        "verdicts": verdicts(state, shlex.quote(name)),
         "sessions": len(sessions),
         "last_session": sessions[-1] if sessions else None,
         "note": note or None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
@@ -69,7 +70,7 @@ class TuningResults(Sequence[Trial[P]]):
     @property
     def verdicts(self) -> list[str]:
         """What there is to know before the results are believed, worst first; mostly nothing."""
-        return verdicts(self._run.state)
+        return verdicts(self._run.state, shlex.quote(str(self._run.path)))
 
     @property
     def finished(self) -> bool:

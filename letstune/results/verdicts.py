@@ -2,21 +2,117 @@
 
 from __future__ import annotations
 
-from letstune.rounds.metric import metric_name
-from letstune.rounds.state import NO_VALUE, State
+from typing import Final
+
+from letstune.rounds.metric import as_returned, metric_name
+from letstune.rounds.state import NO_VALUE, State, TrialState
 from letstune.telling.lines import counted
 
+_MANY: Final = 3
+"""So many trials that failed in a round, and none that did not, are worth telling at once."""
 
-def verdicts(state: State) -> list[str]:
-    """Return sentences, worst first; none of a run of which there is nothing to say."""
-    found = _without_a_value(state)
-    return [found] if found else _undecided(state)
+_LONG: Final = 300  # characters of a message
+
+
+def verdicts(state: State, journal: str) -> list[str]:
+    """Return sentences, worst first; none of a run of which there is nothing to say.
+
+    Args:
+        state: the run.
+        journal: its journal's path, as a shell takes it.
+    """
+    first = grave(state, journal)
+    return [
+        *first,
+        *_fell(state, journal),
+        *([] if _stuck(state, journal) else _some_failed(state, journal)),
+    ]
+
+
+def grave(state: State, journal: str) -> list[str]:
+    """Return those of the verdicts that somebody should hear at once, while the run goes on."""
+    lost = _without_a_value(state)
+    return [*_stuck(state, journal), *([lost] if lost else _undecided(state))]
 
 
 def in_vain(state: State) -> bool:
     """Tell whether what the run came to cannot be relied on: a command ends with exit code 1."""
-    failed = bool(state.trials) and all(trial.status == "failed" for trial in state.trials)
-    return failed or bool(_without_a_value(state) or _undecided(state))
+    failed = any(trial.status == "failed" for trial in state.trials)
+    # Whoever is in the last round counts, though it may have failed there: it has been chosen.
+    nobody = not any(_in_last_round(state, trial) for trial in state.trials)
+    return (failed and nobody) or bool(_without_a_value(state) or _undecided(state))
+
+
+def _in_last_round(state: State, trial: TrialState) -> bool:
+    """Tell whether a trial has got into the last round; if there is only one, through it."""
+    last = len(state.limits) - 1
+    return trial.round == last and (last > 0 or trial.status != "failed")
+
+
+def _stuck(state: State, journal: str) -> list[str]:
+    """Return what there is to say if no trial got through some round, since all in it failed."""
+    if not state.failures.alike:
+        return []
+    for k in range(len(state.limits)):
+        there = [trial for trial in state.trials if trial.round >= k]
+        if not there or any(trial.round > k or trial.status != "failed" for trial in there):
+            continue
+        if not state.finished and len(there) < _MANY:
+            continue  # it is too early to tell
+        which = (
+            f"{'The only trial' if len(there) == 1 else f'All {len(there)} trials'} failed"
+            if len(there) == len(state.trials)
+            else f"No trial got through round {k + 1}: {_all(len(there))} in it failed"
+        )
+        return [f"{which}{_how(state, journal, len(there))}"]
+    return []
+
+
+def _all(count: int) -> str:
+    return "the only one" if count == 1 else f"all {count}"
+
+
+def _some_failed(state: State, journal: str) -> list[str]:
+    """Return what there is to say of trials that failed where others did not."""
+    failed = sum(len(alike.trials) for alike in state.failures.alike)
+    if not failed:
+        return []
+    which = f"{failed} of {counted(len(state.trials), 'trial')} failed"
+    return [f"{which}{_how(state, journal, failed)}"]
+
+
+def _how(state: State, journal: str, count: int) -> str:
+    """Return how trials failed, as the end of a sentence, and what to do about it."""
+    most, *others = state.failures.alike
+    first, size = most.trials[0], len(most.trials)
+    alike = "" if count == 1 else " alike" if size >= count else f", {size} of them alike"
+    where = f" (in {most.where})" if most.where else ""
+    only = f" --alike {first}" if others else ""
+    message = most.message if len(most.message) <= _LONG else most.message[:_LONG] + "..."
+    return (
+        f"{alike}: {message.rstrip('.')}{where}. `letstune show {journal} {first}` has the "
+        f"traceback. When it is mended, run the script again, or `letstune resume {journal} "
+        f"--trainer FILE:CLASS`; with the code as it is, `letstune retry {journal}{only}`."
+    )
+
+
+def _fell(state: State, journal: str) -> list[str]:
+    """Return what there is to say if a failed trial was better than all that did not fail."""
+    best, winner = state.leader
+    failed = [
+        (trial.best, number)
+        for number, trial in enumerate(state.trials)
+        if trial.status == "failed" and trial.best > best
+    ]
+    if not failed or best == NO_VALUE:
+        return []
+    reached, number = max(failed, key=lambda one: (one[0], -one[1]))
+    was, is_ = (f"{as_returned(state.plan.metric, value):.6g}" for value in (reached, best))
+    return [
+        f"The best so far fell from {was} to {is_}: trial {number} had reached that in epoch "
+        f"{state.trials[number].best_epoch} and failed later, so trial {winner} is the best of the "
+        f"others. `letstune retry {journal} {number}` tries it again."
+    ]
 
 
 def _without_a_value(state: State) -> str:

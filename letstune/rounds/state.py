@@ -27,6 +27,7 @@ from letstune.rounds.events import (
     TrialStopped,
     WorkerDied,
 )
+from letstune.rounds.failures import Failures
 from letstune.rounds.plan import Plan
 
 TRANSITIONS: Final = {
@@ -108,6 +109,7 @@ class State:
         leader: the best standing so far of a trial that has not failed, and whose it is.
         podium: the best settled trials, whose best epochs are kept.
         changed: the trials whose checkpoints may be of no more use.
+        failures: how those trials failed that have.
         deaths: the workers that each trial has lost in its next epoch; most have lost none.
     """
 
@@ -126,6 +128,7 @@ class State:
         self.leader: tuple[float, int] = (NO_VALUE, -1)
         self.podium: list[tuple[bool, float, int]] = []
         self.changed: dict[int, None] = {}
+        self.failures = Failures()
         self.deaths: dict[int, list[WorkerDied]] = {}
         self._replaying = False
 
@@ -169,8 +172,10 @@ class State:
                 self._trial(event)
                 self._move_on(event.trial)
                 self.deaths.pop(event.trial, None)
-                if event.trial == self.leader[1] and isinstance(event, TrialFailed):
-                    self._find_leader()
+                if isinstance(event, TrialFailed):
+                    self.failures.add(event)
+                    if event.trial == self.leader[1]:
+                        self._find_leader()
             case WorkerDied():
                 self._die(event)
             case CheckpointDeleted():

@@ -33,8 +33,8 @@ from letstune.rounds.events import (
     TrialFailed,
     WorkerDied,
 )
-from letstune.rounds.failures import Streaks
 from letstune.rounds.state import State
+from letstune.rounds.streaks import Streaks
 from letstune.runs.deadline import Deadline
 from letstune.runs.dress_rehearsal import DressRehearsal
 from letstune.runs.proposals import Proposals
@@ -90,7 +90,8 @@ class Runner:
     def __post_init__(self) -> None:
         self._rehearsal = DressRehearsal(self.state, self.rehearse)
         self._proposals = Proposals(self.sampler, self.space, self.journal)
-        self._remarks = Remarks(self.state, self.audience.tell)
+        path = shlex.quote(str(self.journal.path))
+        self._remarks = Remarks(self.state, self.audience.tell, path)
 
     def run(self) -> None:
         """Train until the plan is done.

@@ -6,11 +6,11 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 
 from letstune.errors import TrainerError
-from letstune.results.verdicts import verdicts
+from letstune.results.verdicts import grave
 from letstune.rounds.events import EpochFinished, Event, TrialFailed, TrialStopped
-from letstune.rounds.metric import metric_name
+from letstune.rounds.metric import as_returned, metric_name
 from letstune.rounds.plan import Plan
-from letstune.rounds.state import State
+from letstune.rounds.state import NO_VALUE, State
 from letstune.training.trainer import without_metric
 from letstune.workers.executor import Delivery
 
@@ -46,24 +46,39 @@ class Remarks:
     Args:
         state: the run as it begins; what is known of it then, nobody need be told now.
         tell: tells a person something.
+        journal: the journal's path, as a shell takes it.
     """
 
-    def __init__(self, state: State, tell: Callable[[str], None]) -> None:
+    def __init__(self, state: State, tell: Callable[[str], None], journal: str) -> None:
         self._tell = tell
+        self._journal = journal
+        self._leader = state.leader
         self._frontier = list(state.frontier)
-        self._told = set(verdicts(state))
+        self._told = set(grave(state, journal))
         self._without = False
 
     def recorded(self, events: Sequence[Event], state: State) -> None:
         """See what was recorded."""
         if not self._without:
             self._look_for_the_metric(events, state.plan)
+        if state.leader[0] < self._leader[0]:
+            self._tell_fallen(state)
+        self._leader = state.leader
         if state.frontier != self._frontier:
             self._frontier = list(state.frontier)
-            for verdict in verdicts(state):
+            for verdict in grave(state, self._journal):
                 if verdict not in self._told:
                     self._told.add(verdict)
                     self._tell(verdict)
+
+    def _tell_fallen(self, state: State) -> None:
+        (was, before), (is_, winner) = self._leader, state.leader
+        lost = as_returned(state.plan.metric, was)
+        now = f"{as_returned(state.plan.metric, is_):.6g} (trial {winner})"
+        self._tell(
+            f"Best so far fell from {lost:.6g} (trial {before}, which failed) to "
+            f"{'nothing' if is_ == NO_VALUE else now}."
+        )
 
     def _look_for_the_metric(self, events: Iterable[Event], plan: Plan) -> None:
         for event in events:

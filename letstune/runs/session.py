@@ -18,10 +18,10 @@ from letstune.journal.journal import Journal, create, now
 from letstune.journal.lock import JournalLock
 from letstune.results.results import TuningResults
 from letstune.results.trials import Source
-from letstune.results.verdicts import verdicts
-from letstune.rounds.failures import Streaks
+from letstune.results.verdicts import in_vain, verdicts
 from letstune.rounds.plan import Plan
 from letstune.rounds.state import State
+from letstune.rounds.streaks import Streaks
 from letstune.runs.agreement import Run, meet
 from letstune.runs.backend import open_store
 from letstune.runs.deadline import Deadline, seconds_left
@@ -30,7 +30,7 @@ from letstune.runs.loop import Runner
 from letstune.runs.request import Request, to_resume
 from letstune.runs.skip import forget_stop
 from letstune.space.params import Space
-from letstune.telling.lines import counted, say
+from letstune.telling.lines import say
 from letstune.telling.observers import Audience
 from letstune.telling.progress import Progress
 from letstune.training.stores import Store, make_durably
@@ -90,10 +90,9 @@ def _train(opened: Journal, state: State, run: Run) -> TuningResults[Any]:
         shown.close()
     if runner.stopped:
         say(f"letstune: {runner.stopped}")
-    else:
-        _tell_failures(opened.path, runner.state, run.asked)
-    for verdict in verdicts(runner.state):
-        say(f"letstune: {verdict}")
+    elif run.asked.progress is not False or in_vain(runner.state):
+        for verdict in verdicts(runner.state, shlex.quote(str(opened.path))):
+            say(f"letstune: {verdict}")
     tuning = results(opened.path, runner.state, run.space, run.store)
     tuning.stopped = runner.stopped
     return tuning
@@ -110,28 +109,6 @@ def _make_executor(run: Run, plan: Plan, path: Path, token: str) -> Executor:
         job, token=token, epoch_timeout=plan.epoch_timeout, trial_timeout=plan.trial_timeout
     )
     return executor
-
-
-def _tell_failures(path: Path, state: State, asked: Request) -> None:
-    """Tell how many trials failed, where to read more, and how they are tried again."""
-    failed = [number for number, trial in enumerate(state.trials) if trial.status == "failed"]
-    if not failed or (asked.progress is False and len(failed) < len(state.trials)):
-        return
-    journal, count = shlex.quote(str(path)), len(state.trials)
-    trials = f"{len(failed)} of {counted(count, 'trial')}"
-    if len(failed) == count:
-        trials = "the only trial" if count == 1 else f"all {count} trials"
-    cure = (
-        "run it again"
-        if asked.begins
-        else "run its script, or resume with --trainer FILE:CLASS, since the journal holds the "
-        "code as it was"
-    )
-    say(
-        f"letstune: {trials} failed; `letstune show {journal} {failed[0]}` tells how. They are "
-        f"tried again once the trainer is mended: {cure}. `letstune retry {journal}` does so with "
-        "the code as it is."
-    )
 
 
 def results(path: Path, state: State, space: Space, store: Store | None) -> TuningResults[Any]:

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from letstune.rounds.decisions import ended, planned_epochs
-from letstune.rounds.events import Event, TrialFailed, WorkerDied
+from letstune.rounds.decisions import planned_epochs
+from letstune.rounds.events import Event
 from letstune.rounds.metric import as_returned
 from letstune.rounds.state import NO_VALUE, State
 from letstune.telling.lines import counted, say
+from letstune.telling.troubles import Troubles
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -73,7 +74,7 @@ class Progress:
     """Shows how a run is going; it is told after each commit.
 
     On a terminal and in a notebook, it shows a line that changes; elsewhere, it writes a line every
-    half minute. A failed trial gets a line of its own.
+    half minute. A failed trial gets a line of its own, unless many fail alike.
 
     Args:
         state: the run as it begins.
@@ -91,6 +92,7 @@ class Progress:
         self._state = state
         self._live: Live | None = None
         self._cell: Any = None
+        self._troubles = Troubles()
         if show:
             self._open()
 
@@ -117,13 +119,8 @@ class Progress:
         if not self._show:
             return
         for event in events:
-            if isinstance(event, TrialFailed):
-                self.tell(f"Trial {event.trial} failed in epoch {event.epoch}: {event.message}")
-            if isinstance(event, WorkerDied):
-                self.tell(
-                    f"A worker died in epoch {event.epoch} of trial {event.trial}: "
-                    f"{ended(event.code)}. Another one goes on."
-                )
+            for line in self._troubles.lines(event):
+                self.tell(line)
         moment = self._clock()
         if moment >= self._next:
             self._next = moment + (REFRESH if self._live or self._cell else LOG_EVERY)
@@ -134,7 +131,12 @@ class Progress:
                 with self._unless_broken():
                     self._live.update(line, refresh=True)
             else:
+                self._tell_more()
                 self.tell(line)
+
+    def _tell_more(self) -> None:
+        for line in self._troubles.more():
+            self.tell(line)
 
     def tell(self, line: str) -> None:
         """Write a line that stays."""
@@ -161,5 +163,6 @@ class Progress:
             with self._unless_broken():
                 self._live.stop()
             self._live = None
+        self._tell_more()
         self.tell(describe(self._state, self._clock() - self._began, self._since))
         self._show = False
