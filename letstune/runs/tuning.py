@@ -32,6 +32,7 @@ from letstune.runs.deadline import Deadline, seconds_left
 from letstune.runs.how import crowded
 from letstune.runs.loop import Runner
 from letstune.runs.request import RECORDED, Request, to_resume
+from letstune.runs.retrain import retrain
 from letstune.runs.skip import forget_stop
 from letstune.samplers.sampler import Sampler
 from letstune.space.params import RecordedParams, Space
@@ -406,7 +407,14 @@ def _tell_failures(path: Path, state: State, asked: Request) -> None:
 def _results(path: Path, state: State, space: Space, store: Store | None) -> TuningResults[Any]:
     plan = state.plan
     get_store = partial(open_store, path, plan) if store is None else partial(_same, store)
-    run = Source(path=path, plan=plan, state=state, store=get_store, decode=space.decode)
+    run = Source(
+        path=path,
+        plan=plan,
+        state=state,
+        store=get_store,
+        decode=space.decode,
+        retrain=partial(retrain, path),
+    )
     return TuningResults(run)
 
 
