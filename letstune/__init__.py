@@ -29,6 +29,7 @@ __all__ = [
     "Params",
     "ParamsLike",
     "RecordedParams",
+    "Retrained",
     "Rounds",
     "Sampler",
     "SimpleTrainer",
@@ -51,6 +52,7 @@ __all__ = [
 if TYPE_CHECKING:
     from letstune.plugins.hookspecs import hookimpl
     from letstune.results.results import TuningResults
+    from letstune.results.retrained import Retrained
     from letstune.results.trials import Epoch, Trial, TrialError
     from letstune.runs.rehearsal import rehearse
     from letstune.runs.tuning import load, resume, tune
@@ -62,6 +64,7 @@ else:
         "hookimpl": "letstune.plugins.hookspecs",
         "Observer": "letstune.telling.observers",
         "rehearse": "letstune.runs.rehearsal",
+        "Retrained": "letstune.results.retrained",
         **dict.fromkeys(["Epoch", "Trial", "TrialError"], "letstune.results.trials"),
         "TuningResults": "letstune.results.results",
         **dict.fromkeys(["load", "resume", "tune"], "letstune.runs.tuning"),

@@ -594,7 +594,7 @@ def test_new_trials_do_not_make_a_lost_folder_again(path: Path) -> None:
 def test_a_checkpoint_that_was_written_off_says_so(path: Path) -> None:
     tune(Hill(), 1, path)
     remove(kept(path)[0])
-    run("check", path, "--fix")
+    run("check", path, "--fix", "--no-retrain")
     with pytest.raises(letstune.LetstuneError, match="was lost, and written off"):
         letstune.load(path)[0].checkpoint.load_pickle()
 

@@ -1,15 +1,27 @@
-"""Commands that look for what is wrong, and exit with 1 if they find it: check and rehearse."""
+"""Commands that exit with 1 if something is not as it should be: check, retrain and rehearse."""
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from letstune.cli.options import JOURNAL, JSON, TRAINER
+from letstune.cli.options import (
+    ANOTHER_DATASET,
+    ANOTHER_TRAINER,
+    JOURNAL,
+    JSON,
+    QUIET,
+    TRAINER,
+    TRIAL,
+)
 from letstune.telling.formats import print_json, print_table
+
+if TYPE_CHECKING:
+    from letstune.results.retrained import Retrained, RetrainedEpoch
 
 commands: Final = click.Group()
 
@@ -17,13 +29,15 @@ commands: Final = click.Group()
 @commands.command()
 @JOURNAL
 @click.option("--fix", is_flag=True, help="Mend what can be mended; see above.")
+@click.option("--no-retrain", is_flag=True, help="With --fix: train nothing again.")
 @JSON
-def check(journal: Path, fix: bool, as_json: bool) -> None:
+def check(journal: Path, fix: bool, no_retrain: bool, as_json: bool) -> None:
     """Check a journal and its checkpoints; exit with 1 if anything is wrong.
 
     A crash leaves checkpoints behind to which no row points; --fix deletes them. If checkpoints
     are missing or damaged, --fix writes them off: the run trains the epochs since the one before
-    again when it needs them.
+    again when it needs them. Of a finished run, it trains the winner again, as retrain does, and
+    brings its checkpoint back if that comes out the same to the last byte.
 
     \b
     Examples:
@@ -32,7 +46,7 @@ def check(journal: Path, fix: bool, as_json: bool) -> None:
     """
     from letstune.runs.check import check_run
 
-    findings = check_run(journal, fix=fix)
+    findings = check_run(journal, fix=fix, train=not no_retrain)
     rows = [
         {"what": found.what, "where": found.where, "mended": found.mended} for found in findings
     ]
@@ -45,6 +59,91 @@ def check(journal: Path, fix: bool, as_json: bool) -> None:
     if any(not found.mended for found in findings):
         click.echo("`letstune check --fix` mends what can be mended; see --help.", err=True)
         sys.exit(1)
+
+
+@commands.command()
+@JOURNAL
+@TRIAL
+@click.option(
+    "--epochs",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Epochs in all.  [default: as many as the trial has begun]",
+)
+@click.option(
+    "-o",
+    "--output",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Put the checkpoint of the last epoch there: a new folder.",
+)
+@click.option("--from-start", is_flag=True, help="Begin with the seeds, not with a checkpoint.")
+@ANOTHER_TRAINER
+@ANOTHER_DATASET
+@QUIET
+@JSON
+def retrain(
+    journal: Path,
+    trial: int,
+    folder: Path | None,
+    trainer: str | None,
+    quiet: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Train a trial again, and exit with 1 if it does not come out as recorded, to the last bit.
+
+    It begins with the nearest checkpoint before the last epoch, if there is one, else with the
+    seeds. The trainer, the dataset and the seeds are those of the journal, to which nothing is
+    added.
+
+    \b
+    Examples:
+      letstune retrain digits.db 12                            is it what the journal says?
+      letstune retrain digits.db 12 --from-start               from the first epoch on
+      letstune retrain digits.db 12 --epochs 7 -o model        the model after 7 epochs
+    """
+    from letstune.runs.retrain import retrain
+    from letstune.training.pickling import load_object
+
+    again = retrain(
+        journal,
+        trial,
+        folder=folder,
+        trainer=None if trainer is None else load_object(trainer),
+        workers=None if os.name == "nt" else 1,  # what exits there does not end the command
+        told=None if quiet or as_json else _tell_epoch,
+        **options,
+    )
+    there = folder is not None and folder.is_dir()
+    if as_json:
+        print_json(_facts(again) | {"folder": str(folder) if there else None})
+    else:
+        click.echo(f"Trial {trial}: {again.verdict}.")
+    if folder is not None and not there:
+        click.echo(f"There is no {folder}: nothing was trained, or saved.", err=True)
+    if not again.same:
+        if again.start:
+            click.echo("With --from-start, it may come out as recorded.", err=True)
+        sys.exit(1)
+
+
+def _tell_epoch(epoch: RetrainedEpoch) -> None:
+    what = "not recorded" if epoch.recorded is None else epoch.difference or "as recorded"
+    click.echo(f"Epoch {epoch.epoch}: {what}.", err=True)
+
+
+def _facts(again: Retrained) -> dict[str, Any]:
+    return {
+        "trial_id": again.trial_id,
+        "same": again.same,
+        "verdict": again.verdict,
+        "start": again.start,
+        "epochs": [epoch._asdict() for epoch in again.epochs],
+        "failure": again.failure and again.failure.message,
+        "changes": again.changes,
+    }
 
 
 @commands.command()

@@ -152,6 +152,12 @@ TRIALS: Final = click.argument(
     type=click.IntRange(0),
     nargs=-1,
 )
+ANOTHER_TRAINER: Final = click.option(
+    "--trainer", metavar="MODULE_OR_FILE:TRAINER", help="A trainer instead of the recorded one."
+)
+ANOTHER_DATASET: Final = click.option(
+    "--dataset", help="A dataset instead of the recorded one, as text."
+)
 RETRY: Final = click.option(
     "--retry-failed/--no-retry",
     default=None,

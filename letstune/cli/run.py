@@ -12,6 +12,8 @@ import click
 
 from letstune.cli.options import (
     ACCEPT,
+    ANOTHER_DATASET,
+    ANOTHER_TRAINER,
     JOURNAL,
     OPTIONS,
     PASSTHROUGH,
@@ -145,10 +147,8 @@ def _rounds(lengths: Any, keep: float | None, cohort: list[int] | None) -> Any:
 @JOURNAL
 @click.option("-n", "--n-trials", type=click.IntRange(1), help="A larger number of trials in all.")
 @click.option("--rounds", **ROUNDS, help="Longer rounds, or more of them.")
-@click.option(
-    "--trainer", metavar="MODULE_OR_FILE:TRAINER", help="A trainer instead of the recorded one."
-)
-@click.option("--dataset", help="A dataset instead of the recorded one, as text.")
+@ANOTHER_TRAINER
+@ANOTHER_DATASET
 @carried_out
 @in_time
 @ACCEPT

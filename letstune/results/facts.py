@@ -13,7 +13,7 @@ from letstune.journal.journal import Journal
 from letstune.journal.lock import is_locked
 from letstune.journal.paths import journal_path
 from letstune.results.results import TuningResults
-from letstune.results.trials import Trial
+from letstune.results.trials import Trial, to_retrain
 from letstune.results.verdicts import verdicts
 from letstune.rounds.metric import as_returned, less_is_better, metric_name
 
@@ -67,6 +67,7 @@ def facts_of_trial(results: TuningResults[Any], trial_id: int) -> dict[str, Any]
         TrialNotFoundError: there is no trial of that id.
     """
     trial = results.trial(trial_id)
+    best = trial.best_epoch
     return {
         "trial_id": trial_id,
         "place": results.index(trial) + 1,
@@ -78,7 +79,10 @@ def facts_of_trial(results: TuningResults[Any], trial_id: int) -> dict[str, Any]
         "seed": trial.seed,
         "params": trial.params.to_dict(),
         "metric_values": dict(trial.metric_values),
-        "best_epoch": trial.best_epoch.epoch if trial.best_epoch else None,
+        "best_epoch": best.epoch if best else None,
+        "retrain": None  # its checkpoint is kept, as far as the journal knows
+        if best is None or best.epoch in trial._state.kept
+        else to_retrain(results.journal, trial_id, best.epoch),
         "epochs": list(_epochs(trial)),
         "failures": [
             {"epoch": error.epoch, "kind": error.kind, "traceback": error.traceback}

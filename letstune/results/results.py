@@ -101,16 +101,7 @@ class TuningResults(Sequence[Trial[P]]):
     @property
     def errors(self) -> list[TrialError]:
         """How trials failed, in the order in which they did."""
-        return [
-            TrialError(
-                trial_id=failure.trial,
-                epoch=failure.epoch,
-                kind=failure.kind,
-                message=failure.message,
-                traceback=failure.traceback,
-            )
-            for failure in self._run.failures()
-        ]
+        return list(map(TrialError.of, self._run.failures()))
 
     def trial(self, trial_id: int) -> Trial[P]:
         """Return the trial of that id.

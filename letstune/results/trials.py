@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import shlex
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -12,10 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from letstune._public import public
-from letstune.errors import (
-    CheckpointError,
-    CheckpointNotKeptError,
-)
+from letstune.errors import CheckpointError, CheckpointNotKeptError
 from letstune.journal.journal import Journal
 from letstune.rounds.events import EpochFinished, TrialFailed
 from letstune.rounds.metric import as_returned
@@ -24,12 +23,12 @@ from letstune.rounds.seeding import Purpose, derive
 from letstune.rounds.state import State, TrialState
 from letstune.space.recorded_params import ParamsLike
 from letstune.telling.lines import counted
-from letstune.training.checkpoints import Checkpoint, fetched
+from letstune.training.checkpoints import REMEDY, Checkpoint, fetched
 from letstune.training.stores import Store
 
 if TYPE_CHECKING:
-    pass
-
+    from letstune.results.retrained import Retrained
+    from letstune.training.trainer import Trainer
 
 P = TypeVar("P", bound=ParamsLike)
 
@@ -54,16 +53,31 @@ class TrialError:
     message: str
     traceback: str
 
+    @staticmethod
+    def of(failure: TrialFailed) -> TrialError:
+        """Return a failure as users see it."""
+        return TrialError(
+            trial_id=failure.trial,
+            epoch=failure.epoch,
+            kind=failure.kind,
+            message=failure.message,
+            traceback=failure.traceback,
+        )
+
 
 @dataclass(kw_only=True)
 class Source:
-    """Where results come from: the journal, which each look opens anew, and the store."""
+    """Where results come from: the journal, which each look opens anew, and the store.
+
+    ``retrain`` trains a trial again: it is handed down, since this wing trains nothing.
+    """
 
     path: Path
     plan: Plan
     state: State
     store: Callable[[], Store]
     decode: Callable[[str], Any]
+    retrain: Callable[..., Retrained]
 
     def epochs(self, trial_id: int | None = None) -> tuple[Epoch, ...]:
         """Return the epochs of a trial, or of all of them."""
@@ -100,7 +114,11 @@ class Source:
                 return fetched(self.store(), stored, what)
             except CheckpointError as error:
                 if self._deleted(trial_id, epoch) is None:
-                    raise
+                    lost = str(error)
+                    if not lost.endswith(REMEDY):
+                        raise
+                    cure = f"Bring it back from a backup. {self._again(trial_id, epoch)}"
+                    raise CheckpointError(lost.removesuffix(REMEDY) + cure) from error
                 # The run has gone on since these results were read.
                 raise CheckpointNotKeptError(f"{what} {self._why_not(trial_id, epoch)}") from error
 
@@ -115,14 +133,24 @@ class Source:
         why = self._deleted(trial_id, epoch)
         if why is None:
             return "was never there: the trial has no such epoch, or its save() wrote nothing."
+        again = self._again(trial_id, epoch)
         if why == "missing":
-            return "was lost, and written off by `letstune check --fix`."
+            return f"was lost, and written off by `letstune check --fix`. {again}"
         trials = counted(self.plan.keep_checkpoints, "best trial")
         larger = ", or a larger number" if why == "outranked" else ""
         return (
-            f"was let go ({why}): only the best epochs of the {trials} are kept. "
+            f"was let go ({why}): only the best epochs of the {trials} are kept. {again} "
             f"To keep it next time, tune with keep_checkpoints='all'{larger}."
         )
+
+    def _again(self, trial_id: int, epoch: int) -> str:
+        return f"Train it again: `{to_retrain(self.path, trial_id, epoch)}`."
+
+
+def to_retrain(journal: Path, trial: int, epoch: int) -> str:
+    """Return the command that brings the model of an epoch back."""
+    path = shlex.quote(str(journal))
+    return f"letstune retrain {path} {trial} --epochs {epoch + 1} -o FOLDER"
 
 
 @public("letstune")
@@ -223,6 +251,51 @@ class Trial(Generic[P]):
     def checkpoint(self) -> Checkpoint:
         """The model as it was after the best epoch; if it was let go, its use raises an error."""
         return self._run.checkpoint(self.trial_id, self._state.best_epoch)
+
+    def retrain(
+        self,
+        epochs: int | None = None,
+        *,
+        folder: str | os.PathLike[str] | None = None,
+        from_start: bool = False,
+        trainer: Trainer[Any] | None = None,
+        dataset: object = None,
+        workers: int | None = None,
+    ) -> Retrained:
+        """Train the trial again, and compare each epoch with what is recorded, to the last bit.
+
+        Nothing is recorded. The trial's params, seeds, trainer and dataset are those of the
+        journal, which are unpickled, and that runs code: trust the journal. Training begins with
+        the nearest checkpoint before the last epoch, if there is one, else with `create_model`.
+        What the trainer raises is not raised, but the result's ``failure``.
+
+        Args:
+            epochs: how many there are to be in all, those before the checkpoint included. By
+                default, as many as are recorded, and the one in which the trial failed. More than
+                that have the seeds that the run would have given them.
+            folder: where the checkpoint of the last epoch is to be, as its files: a new folder, or
+                an empty one. By default a temporary one, which lives until the program ends.
+            from_start: begin with `create_model`, whatever checkpoints there are.
+            trainer: one to train instead of the recorded one.
+            dataset: replaces the recorded one; needed if that was not kept.
+            workers: 0 to train in this process, 1 in one of its own. By default, as the run was
+                trained.
+
+        Raises:
+            PlanError: an argument is not what it must be, or no epoch is recorded. Nothing was
+                trained.
+            PickleError: the trainer or the dataset cannot be brought back.
+            Exception: `load_dataset` raised it; from another process, it is a `WorkerError`.
+        """
+        return self._run.retrain(
+            self.trial_id,
+            epochs=epochs,
+            folder=folder,
+            from_start=from_start,
+            trainer=trainer,
+            dataset=dataset,
+            workers=workers,
+        )
 
     def __repr__(self) -> str:
         return (

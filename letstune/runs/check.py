@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,12 +13,15 @@ from letstune.errors import CheckpointError, JournalError, SpaceError, StoreErro
 from letstune.journal.journal import Journal, now
 from letstune.journal.lock import JournalLock, is_locked
 from letstune.journal.paths import journal_path
+from letstune.results.trials import to_retrain
 from letstune.rounds.events import CheckpointDeleted
 from letstune.rounds.plan import Plan
 from letstune.rounds.state import State
 from letstune.runs.backend import open_store
+from letstune.runs.retrain import retrain
 from letstune.space.params import Space
-from letstune.training.checkpoints import REMEDY, fetch
+from letstune.telling.lines import say
+from letstune.training.checkpoints import REMEDY, digest, fetch
 from letstune.training.stores import Store
 
 
@@ -29,13 +34,16 @@ class Finding:
     mended: bool = False
 
 
-def check_run(path: Path, *, fix: bool = False) -> list[Finding]:
+def check_run(path: Path, *, fix: bool = False, train: bool = True) -> list[Finding]:
     """Return what is wrong with a run.
 
     Args:
         path: its journal.
         fix: delete checkpoints to which no row points, and write off those that are missing or
             damaged. Nobody else may be working on the run then.
+        train: when fixing, train the winner of a finished run again rather than write its
+            checkpoint off, and bring that back if it comes out the same to the last byte. That
+            unpickles what the journal holds, and runs it.
 
     Raises:
         JournalError: the journal cannot be read, holds no legal run, or is being worked on.
@@ -43,13 +51,13 @@ def check_run(path: Path, *, fix: bool = False) -> list[Finding]:
     """
     path = journal_path(path)
     if not fix:
-        return _check(Journal(path), fix=False)
+        return _check(Journal(path), fix=False, train=False)
     Journal(path).close()
     with JournalLock(path, now()):
-        return _check(Journal(path, write=True), fix=True)
+        return _check(Journal(path, write=True), fix=True, train=train)
 
 
-def _check(journal: Journal, *, fix: bool) -> list[Finding]:
+def _check(journal: Journal, *, fix: bool, train: bool) -> list[Finding]:
     try:
         if damage := journal.damage():
             return [Finding(f"SQLite: {line}", str(journal.path)) for line in damage]
@@ -60,7 +68,8 @@ def _check(journal: Journal, *, fix: bool) -> list[Finding]:
         if lost and not fix:  # unless whoever works on the run has deleted it meanwhile
             gone = journal.deletions()
             lost = [found for found in lost if found[:2] not in gone]
-        for number, epoch, why in lost:
+        lost, back = _bring_back(journal, store, state, lost, train=train)
+        for number, epoch, why in [*lost, *back]:
             findings.append(Finding(why, f"trial {number}, epoch {epoch}", mended=fix))
         if fix:
             journal.append([CheckpointDeleted(n, epoch, "missing") for n, epoch, _ in lost])
@@ -95,7 +104,10 @@ def _damaged(journal: Journal, plan: Plan, state: State) -> Iterator[Finding]:
             yield Finding(str(error), f"trial {number}")
 
 
-def _lost(store: Store, state: State) -> Iterator[tuple[int, int, str]]:
+_Lost = tuple[int, int, str]  # trial, epoch, and what is wrong
+
+
+def _lost(store: Store, state: State) -> Iterator[_Lost]:
     for number, trial in enumerate(state.trials):
         for epoch, stored in trial.kept.items():
             with tempfile.TemporaryDirectory(prefix="letstune-") as folder:
@@ -105,3 +117,58 @@ def _lost(store: Store, state: State) -> Iterator[tuple[int, int, str]]:
                     raise  # a network that is down must not have all checkpoints written off
                 except CheckpointError as error:
                     yield number, epoch, str(error).removesuffix(REMEDY).strip()
+
+
+def _bring_back(
+    journal: Journal, store: Store, state: State, lost: list[_Lost], *, train: bool
+) -> tuple[list[_Lost], list[_Lost]]:
+    """Return what stays lost, and what is there again: the winner's, if it can be retrained."""
+    winner = state.leader[1]
+    for place, (number, epoch, why) in enumerate(lost):
+        if state.finished and number == winner and epoch == state.trials[winner].best_epoch:
+            others = lost[:place] + lost[place + 1 :]
+            told, same = "", False
+            if train:
+                told, same = _retrained(journal.path, store, state, epoch)
+            if same:
+                return others, [(number, epoch, f"{why} {told}")]
+            again = f"`{to_retrain(journal.path, number, epoch)}` trains it again."
+            return [*others, (number, epoch, " ".join(filter(None, [why, told, again])))], []
+    return lost, []
+
+
+def _retrained(path: Path, store: Store, state: State, epoch: int) -> tuple[str, bool]:
+    """Train the winner again, and put its checkpoint back if it is the same to the last byte.
+
+    Rows are only added, so a row's digest stays. A checkpoint of other bytes, though it may hold
+    the same model, is not what the row says, and can only be had in a folder of its own.
+    """
+    number = state.leader[1]
+    stored = state.trials[number].kept[epoch]
+    say(f"letstune: training trial {number} again, whose checkpoint is lost.")
+    try:
+        with tempfile.TemporaryDirectory(prefix="letstune-") as folder:
+            workers = None if os.name == "nt" else 1
+            again = retrain(
+                path, number, epochs=epoch + 1, folder=Path(folder, "model"), workers=workers
+            )
+            told = f"It was trained again: {again.verdict}"
+            if not again.same:
+                return f"{told}.", False
+            if digest(again.checkpoint.path) != (stored.size, stored.sha256):
+                return f"{told}, but the files of its checkpoint differ.", False
+            store.delete(stored.uri)  # if it was damaged, that is still there
+            if (uri := store.put(_name(stored.uri), again.checkpoint.path)) != stored.uri:
+                store.delete(uri)
+                raise CheckpointError(f"it would be {uri!r}, and not {stored.uri!r}")
+    except Exception as error:  # noqa: BLE001 (whatever load_dataset, or a store, may raise)
+        return f"It cannot be brought back: {error}".rstrip(".") + ".", False
+    return f"{told}, and its checkpoint is back.", True
+
+
+def _name(uri: str) -> str:
+    """Return the name under which a worker has put a checkpoint into its store."""
+    found = re.search(r"t\d+-e\d+-\w+-\d+", uri)
+    if found is None:
+        raise CheckpointError(f"{uri!r} has no name of a checkpoint in it")
+    return found[0]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from importlib import metadata
 from itertools import chain
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, Final
 
 from letstune._version import __version__
@@ -52,6 +52,22 @@ def is_new(journal: Journal, kept: Pickle) -> bool:
         return False
     before, fingerprint = journal.pickle(kept.name), kept.about.get("fingerprint")
     return before is None or fingerprint is None or fingerprint != before.about.get("fingerprint")
+
+
+def changed_script(journal: Journal, trainer: object) -> list[str]:
+    """Return a line if the script of a trainer that was brought back is not as it was kept."""
+    kept, cls = journal.pickle("trainer"), type(trainer)
+    own = cls.__module__ == "__main__" or cls.__module__.startswith("_letstune_")
+    files = {
+        Path(member.__code__.co_filename)
+        for member in vars(cls).values()
+        if isinstance(member, FunctionType)
+    }
+    if kept is None or not own or len(files) != 1 or not (file := files.pop()).is_file():
+        return []  # it is of a module or a notebook, or the script is not here
+    if kept.about.get("fingerprint") == pickling.fingerprint(trainer, file):
+        return []
+    return [f"{file} has changed since; what the journal holds of it is used"]
 
 
 # The dataset
@@ -116,9 +132,9 @@ def restore_dataset(journal: Journal, plan: Plan) -> Any:
     """
     if not plan.dataset["kept"]:
         raise PickleError(
-            f"{journal.path}: its dataset, a {plan.dataset['type']}, was not kept. Give it "
-            "with letstune.resume(journal, dataset=...) or, if it is text, with --dataset; or run "
-            "the script that started the run again."
+            f"{journal.path}: its dataset, a {plan.dataset['type']}, was not kept. Give it with "
+            "dataset=... or, if it is text, with --dataset; or run the script that started the run "
+            "again."
         )
     return restore(journal, "dataset", "give the dataset with dataset=... or --dataset TEXT.")
 
@@ -145,6 +161,20 @@ def versions(trainer: object) -> dict[str, str]:
         elif isinstance(version, str):
             found[package] = version
     return dict(sorted(found.items()))
+
+
+def changed_versions(recorded: Mapping[str, str]) -> list[str]:
+    """Return a line for each package that is installed here in another version than recorded."""
+    own = {"letstune": __version__, "python": platform.python_version()}
+    found = []
+    for name, was in recorded.items():
+        try:
+            version = own.get(name) or metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue  # it goes by another name, or whatever needs it will say so
+        if version != was:
+            found.append(f"{name} was {was}, is {version}")
+    return found
 
 
 @cache

@@ -28,6 +28,7 @@ from letstune.runs.deadline import Deadline, seconds_left
 from letstune.runs.how import crowded
 from letstune.runs.loop import Runner
 from letstune.runs.request import Request, to_resume
+from letstune.runs.retrain import retrain
 from letstune.runs.skip import forget_stop
 from letstune.space.params import Space
 from letstune.telling.lines import say
@@ -115,7 +116,14 @@ def results(path: Path, state: State, space: Space, store: Store | None) -> Tuni
     """Return the results of a run; its store is made from the plan if it is not given."""
     plan = state.plan
     get_store = partial(open_store, path, plan) if store is None else partial(_same, store)
-    run = Source(path=path, plan=plan, state=state, store=get_store, decode=space.decode)
+    run = Source(
+        path=path,
+        plan=plan,
+        state=state,
+        store=get_store,
+        decode=space.decode,
+        retrain=partial(retrain, path),
+    )
     return TuningResults(run)
 
 

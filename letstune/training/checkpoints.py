@@ -21,7 +21,7 @@ PICKLE: Final = "model.pickle"
 
 REMEDY: Final = (
     "Bring it back from a backup; or let `letstune check --fix` write it off, and `letstune "
-    "resume` train again what it still needs. The checkpoint of a finished trial is lost then."
+    "resume` train again what it still needs. `letstune retrain` trains any trial again."
 )
 
 

@@ -108,18 +108,23 @@ def clone(value: Any) -> Any:
     return loads(_dumps("trainer", value))
 
 
-def fingerprint(trainer: object) -> str:
+def fingerprint(trainer: object, script: Path | None = None) -> str:
     """Return a digest that changes when a trainer's fields, or its code kept by value, change.
 
     The pickle itself will not do: cloudpickle writes the same class differently in each process.
+
+    Args:
+        trainer: the trainer.
+        script: what its code is from, if it was brought back in another process.
     """
     import cloudpickle
 
     by_value = {"__main__", *cloudpickle.list_registry_pickle_by_value()}
     module = sys.modules.get(type(trainer).__module__)
-    file = getattr(module, "__file__", None)
+    file = script or getattr(module, "__file__", None)
     parts: list[object] = [_plain(getattr(trainer, "__dict__", {}))]
-    if type(trainer).__module__ in by_value and file is not None and Path(file).is_file():
+    own = script is not None or type(trainer).__module__ in by_value
+    if own and file is not None and Path(file).is_file():
         parts.append(Path(file).read_bytes())
     else:  # in a notebook or a function, what of the code is at hand
         for cls in type(trainer).__mro__:

@@ -53,7 +53,8 @@ class Store(ABC):
         whole checkpoint.
 
         Args:
-            name: letters, digits, dots and single dashes; never used before.
+            name: letters, digits, dots and single dashes; never used before, except for the same
+                files, which were lost, and then deleted.
             folder: it holds at least one file, and only regular files and folders.
         """
 
