@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from journal_facts import facts
-from processes import TESTS, environment
+from processes import TESTS, command, environment
 from small_trainers import Climb, Point, tune
 
 import letstune
@@ -294,3 +294,31 @@ def test_retries_survive_kills(path: Path, tmp_path: Path) -> None:
     found, wanted = facts(path), facts(straight)
     assert found["epochs"] == wanted["epochs"]
     assert found["trials"] == wanted["trials"]
+
+
+EDITED = """
+import letstune
+class P(letstune.Params):
+    x: float = letstune.rand.uniform(0, 1)
+class T(letstune.EpochTrainer[P]):
+    metric = "m"
+    def load_dataset(self, dataset): ...
+    def create_model(self, params): self.model = params.x
+    def train_epoch(self, epoch):
+        return {"m": self.model}
+"""
+
+
+def test_a_resume_says_that_the_script_has_changed_and_what_is_used(tmp_path: Path) -> None:
+    def run(*arguments: str) -> str:
+        return command(*arguments, cwd=tmp_path).stderr
+
+    script = tmp_path / "net.py"
+    script.write_text(EDITED)
+    run("tune", "net.py:T", "-n2", "--rounds=1", "--journal=run.db", "--workers=0")
+    assert "has changed" not in run("resume", "run.db", "-n3", "--workers=0")
+    script.write_text(EDITED.replace("self.model}", "2 * self.model}"))
+    told = run("resume", "run.db", "-n4", "--workers=0")
+    assert f"letstune: {script} has changed since; what the journal holds of it is used" in told
+    assert "--trainer FILE:CLASS" in told
+    assert "has changed" not in run("resume", "run.db", "--workers=0")  # nothing is trained

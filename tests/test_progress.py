@@ -1,11 +1,12 @@
 import os
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import ROOT, TESTS
+from processes import ROOT, TESTS, environment
 from small_trainers import Climb, Hill, tune
 
 from letstune.journal.journal import Journal
@@ -203,6 +204,52 @@ def test_in_a_notebook_a_cell_changes(path: Path, monkeypatch: pytest.MonkeyPatc
     shown = "".join(output.get("text", "") for output in cell["outputs"])
     assert "finished, 0 of 3 trials left" in shown
     assert "Warning" not in shown
+
+
+INTERRUPTED = """
+import letstune, os, signal, small_trainers
+class Interrupted(small_trainers.Climb):
+    def train_epoch(self, epoch):
+        if epoch == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return super().train_epoch(epoch)
+tuning = letstune.tune(Interrupted(), 3, journal={journal!r}, rounds=[3], progress=False)
+"""
+
+
+@pytest.mark.slow
+def test_in_a_notebook_an_interruption_gives_the_results_so_far(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ipykernel")
+    nbclient = pytest.importorskip("nbclient")
+    from nbformat.v4 import new_code_cell, new_notebook
+
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{TESTS}")
+    cell = new_code_cell(INTERRUPTED.format(journal=str(path)))
+    after = new_code_cell("print(len(tuning[0].epochs), tuning.finished, tuning.stopped)")
+    nbclient.NotebookClient(new_notebook(cells=[cell, after])).execute()
+    shown = "".join(output.get("text", "") for output in cell["outputs"])
+    assert shown.count("Resume with:  letstune resume") == 1
+    assert "Traceback" not in shown
+    (output,) = after["outputs"]
+    assert output["text"].startswith("2 False interrupted; all is recorded. Resume with:")
+
+
+@pytest.mark.slow
+def test_at_a_prompt_an_interruption_ends_no_session(path: Path) -> None:
+    code = INTERRUPTED.format(journal=str(path)).replace("\ntuning =", "\n\ntuning =")
+    done = subprocess.run(
+        [sys.executable, "-i"],
+        input=f"{code}print('here', tuning.finished)\n",
+        env=environment(TESTS),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "here False" in done.stdout
+    assert "SystemExit" not in done.stderr
 
 
 @pytest.mark.parametrize("trainer", [Climb(), Hill()])

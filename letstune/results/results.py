@@ -36,8 +36,9 @@ class TuningResults(Sequence[Trial[P]]):
     Trials with equal metric values are in the order of their ids. ``results[0]`` is the winner.
 
     Attributes:
-        stopped: why `tune` or `resume` has stopped the run too early, since trial after trial
-            failed alike; empty if it has not.
+        stopped: why `tune` or `resume` has stopped the run too early: trial after trial failed
+            alike, no trial can go on from its checkpoint, or somebody interrupted it in a
+            notebook; empty if it has not.
     """
 
     stopped: str = ""

@@ -17,6 +17,7 @@ from letstune.runs.backend import Backend
 from letstune.runs.differences import differences, plan_changed
 from letstune.runs.how import own_executor
 from letstune.runs.pickles import (
+    changed_script,
     compare_dataset,
     is_new,
     is_the_same_dataset,
@@ -96,9 +97,10 @@ def meet(asked: Request, opened: Journal, state: State) -> Run:
         PluginError: a plugin with which the run was started is not installed.
         StoreError: the store is away.
     """
-    trainer = asked.trainer
+    trainer, script = asked.trainer, list[str]()
     if trainer is RECORDED:
         trainer = restore(opened, "trainer", "name the trainer: --trainer MODULE:NAME.")
+        script = changed_script(opened, trainer)
     recorded, plan = state.plan, _wanted(asked, state.plan, trainer)
     new = [pickle for pickle in asked.pickles if is_new(opened, pickle)]
     retried = _retried(asked, opened, new)
@@ -134,8 +136,18 @@ def meet(asked: Request, opened: Journal, state: State) -> Run:
         pickles=pickles,
         retried=retried.thing,
         endless=endless,
-        notes=[*dataset.notes, *observers.notes, *changed, *retried.notes],
+        notes=[
+            *(map(_new_script, script) if trains else ()),
+            *dataset.notes,
+            *observers.notes,
+            *changed,
+            *retried.notes,
+        ],
     )
+
+
+def _new_script(what: str) -> str:
+    return f"letstune: {what}. To use it as it is now, run it again, or give --trainer FILE:CLASS."
 
 
 def _wanted(asked: Request, recorded: Plan, trainer: Any) -> Plan:

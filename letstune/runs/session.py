@@ -29,6 +29,7 @@ from letstune.runs.how import crowded
 from letstune.runs.loop import Runner
 from letstune.runs.request import Request, to_resume
 from letstune.runs.retrain import retrain
+from letstune.runs.signals import at_a_prompt
 from letstune.runs.skip import forget_stop
 from letstune.space.params import Space
 from letstune.telling.lines import say
@@ -59,34 +60,20 @@ def go(asked: Request) -> TuningResults[Any]:
 
 def _train(opened: Journal, state: State, run: Run) -> TuningResults[Any]:
     """Go on with the journal's plan. The caller holds the lock."""
-    plan, token = state.plan, secrets.token_hex(4)
-    executor = _make_executor(run, plan, opened.path, token)
     shown = Progress(state, show=run.asked.progress is not False)
-    if run.executor.name == "processes" and (line := crowded(plan)):
+    if run.executor.name == "processes" and (line := crowded(state.plan)):
         shown.tell(line)
-    runner = Runner(
-        state=state,
-        journal=opened,
-        space=run.space,
-        sampler=run.sampler,
-        store=run.store,
-        executor=executor,
-        audience=Audience(shown, run.observers, state),
-        token=token,
-        passthrough_errors=run.asked.passthrough_errors,
-        streaks=Streaks(run.asked.max_failures),
-        deadline=Deadline(seconds_left(run.asked.until, run.asked.for_)),
-        rehearse=run.asked.rehearse,
-        endless=run.endless,
-    )
+    runner = _make_runner(opened, state, run, shown)
     try:
         runner.run()
     except (Interrupted, KeyboardInterrupt) as stop:
         shown.close()
         but = "" if isinstance(stop, Interrupted) else " but what was in flight"
         why = "the time is up" if runner.deadline.passed else "interrupted"
-        say(f"letstune: {why}; all is recorded{but}. Resume with:  {to_resume(opened.path)}")
-        raise
+        runner.stopped = f"{why}; all is recorded{but}. Resume with:  {to_resume(opened.path)}"
+        if not (isinstance(stop, Interrupted) and at_a_prompt()):
+            say(f"letstune: {runner.stopped}")
+            raise
     finally:
         shown.close()
     if runner.stopped:
@@ -97,6 +84,25 @@ def _train(opened: Journal, state: State, run: Run) -> TuningResults[Any]:
     tuning = results(opened.path, runner.state, run.space, run.store)
     tuning.stopped = runner.stopped
     return tuning
+
+
+def _make_runner(opened: Journal, state: State, run: Run, shown: Progress) -> Runner:
+    token = secrets.token_hex(4)
+    return Runner(
+        state=state,
+        journal=opened,
+        space=run.space,
+        sampler=run.sampler,
+        store=run.store,
+        executor=_make_executor(run, state.plan, opened.path, token),
+        audience=Audience(shown, run.observers, state),
+        token=token,
+        passthrough_errors=run.asked.passthrough_errors,
+        streaks=Streaks(run.asked.max_failures),
+        deadline=Deadline(seconds_left(run.asked.until, run.asked.for_)),
+        rehearse=run.asked.rehearse,
+        endless=run.endless,
+    )
 
 
 def _make_executor(run: Run, plan: Plan, path: Path, token: str) -> Executor:

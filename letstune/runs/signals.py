@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -46,6 +47,11 @@ def interruptible() -> Iterator[Callable[[], bool]]:
     finally:
         for which, handler in previous.items():
             signal.signal(which, signal.SIG_DFL if handler is None else handler)
+
+
+def at_a_prompt() -> bool:
+    """Tell whether a person calls from a notebook or a prompt, which a `SystemExit` would end."""
+    return hasattr(sys, "ps1")  # IPython and its kernels set it, too
 
 
 def _asking() -> list[int]:

@@ -136,7 +136,8 @@ def tune(
         PluginError: a plugin that is named cannot be loaded.
         JournalError: the journal cannot be read or written, or another process works on it.
         Interrupted: a stop was asked for, by a signal or `letstune stop`. Everything is recorded;
-            a script ends with code 75.
+            a script ends with code 75. In a notebook, or at a prompt, it is not raised: the results
+            so far are returned, and their ``stopped`` says so.
 
     >>> import letstune
     >>> from letstune import Params, SimpleTrainer, rand
