@@ -97,10 +97,7 @@ def meet(asked: Request, opened: Journal, state: State) -> Run:
         PluginError: a plugin with which the run was started is not installed.
         StoreError: the store is away.
     """
-    trainer, script = asked.trainer, list[str]()
-    if trainer is RECORDED:
-        trainer = restore(opened, "trainer", "name the trainer: --trainer MODULE:NAME.")
-        script = changed_script(opened, trainer)
+    trainer, notes = _trainer(asked, opened)
     recorded, plan = state.plan, _wanted(asked, state.plan, trainer)
     new = [pickle for pickle in asked.pickles if is_new(opened, pickle)]
     retried = _retried(asked, opened, new)
@@ -122,7 +119,9 @@ def meet(asked: Request, opened: Journal, state: State) -> Run:
     pickles = [*new, *dataset.pickles]
     if state.finished and not growth and not retried.thing:
         carried_out, pickles = {}, []  # nobody is going to need them
-    changed = _of_a_new_trainer(opened, state, pickles)
+    notes = notes if trains else []
+    notes += [*dataset.notes, *observers.notes]
+    notes += [*_of_a_new_trainer(opened, state, pickles), *retried.notes]
     return Run(
         asked=asked,
         trainer=trainer,
@@ -136,18 +135,21 @@ def meet(asked: Request, opened: Journal, state: State) -> Run:
         pickles=pickles,
         retried=retried.thing,
         endless=endless,
-        notes=[
-            *(map(_new_script, script) if trains else ()),
-            *dataset.notes,
-            *observers.notes,
-            *changed,
-            *retried.notes,
-        ],
+        notes=notes,
     )
 
 
-def _new_script(what: str) -> str:
-    return f"letstune: {what}. To use it as it is now, run it again, or give --trainer FILE:CLASS."
+def _trainer(asked: Request, opened: Journal) -> tuple[Any, list[str]]:
+    """Return the trainer, and what to tell of one that is brought back.
+
+    Raises:
+        PickleError: it cannot be brought back.
+    """
+    if asked.trainer is not RECORDED:
+        return asked.trainer, []
+    trainer = restore(opened, "trainer", "name the trainer: --trainer MODULE:NAME.")
+    cure = "To use it as it is now, run it again, or give --trainer FILE:CLASS."
+    return trainer, [f"letstune: {what}. {cure}" for what in changed_script(opened, trainer)]
 
 
 def _wanted(asked: Request, recorded: Plan, trainer: Any) -> Plan:
