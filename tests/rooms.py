@@ -6,9 +6,13 @@ from pathlib import Path
 
 from processes import ROOT
 
-PUBLIC = ["letstune", "letstune.errors", "letstune.rand", "letstune.testing"] + [
-    f"letstune.{wing}" for wing in ("space", "samplers", "training", "workers", "plugins")
-]
+PUBLIC = [
+    "letstune",
+    "letstune.errors",
+    "letstune.rand",
+    "letstune.trainer",
+    "letstune.testing",
+] + [f"letstune.{wing}" for wing in ("space", "samplers", "training", "workers", "plugins")]
 """The modules that others may import from: each lists its names in ``__all__``."""
 
 FOLDER = ROOT / "letstune"
@@ -24,8 +28,9 @@ ROOMS = {room(file): ast.parse(file.read_text()) for file in FOLDER.rglob("*.py"
 
 
 def wing(room: str) -> str:
-    """Return the wing of a room; `rand` is what users see of the space."""
-    return "space" if room == "rand" else room.partition(".")[0]
+    """Return the wing of a room; `rand` and `trainer` are what users see of two of them."""
+    faces = {"rand": "space", "trainer": "training"}
+    return faces.get(room, room.partition(".")[0])
 
 
 def imported(tree: ast.AST, *, typing: bool) -> Iterator[str]:

@@ -89,6 +89,11 @@ def test_members_of_a_union_are_equally_likely():
     assert counts.count(None) == pytest.approx(150, abs=40)
 
 
+class Act(Enum):
+    def relu(self):
+        pass
+
+
 @pytest.mark.parametrize(
     ("declare", "message"),
     [
@@ -104,6 +109,7 @@ def test_members_of_a_union_are_equally_likely():
         (lambda: make(list[int]), r"C\.x: list\[int\] can't be the type of a parameter"),
         (lambda: make(Params), "can't be the type of a parameter"),
         (lambda: make(Enum), "can't be the type of a parameter"),
+        (lambda: make(Act), r"C\.x: the Enum Act has no members\. Functions in an Enum are"),
         (lambda: make(tuple[Lin, ...]), "a tuple can't hold params"),
         (lambda: make("Missing | None"), r"C\.x: the annotation 'Missing \| None' .*'Missing'"),
         (lambda: make(bool, name="to_json"), r"C\.to_json: Params itself uses that name"),

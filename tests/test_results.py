@@ -264,6 +264,28 @@ def test_to_df_has_a_row_for_each_trial(walked: TuningResults) -> None:
                     assert repr(found) == repr(wanted)
 
 
+class Layered(letstune.Params):
+    layers: tuple[int, ...] = rand.oneof([(64,), (64, 64), ()])
+    x: float = rand.uniform(0, 1)
+
+
+class LayeredTrainer(letstune.SimpleTrainer[Layered]):
+    metric = "x"
+
+    def load_dataset(self, dataset: Any) -> None:
+        pass
+
+    def train(self, params: Layered) -> Any:
+        return None, {"x": params.x}
+
+
+def test_tuples_are_tuples_in_a_frame_so_that_it_can_be_grouped(path: Path) -> None:
+    frame = tune(LayeredTrainer(), 12, path).to_df()
+    sizes = frame.groupby("params.layers").size()
+    assert set(sizes.index) == {(64,), (64, 64), ()}
+    assert sizes.sum() == 12
+
+
 def test_to_df_flattens_nested_params(path: Path) -> None:
     frame = tune(Garden(), 12, path).to_df()
     assert set(frame.filter(like="params.")) == {

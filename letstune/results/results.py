@@ -170,7 +170,9 @@ class TuningResults(Sequence[Trial[P]]):
         Raises:
             MissingPackageError: pandas is not installed.
         """
-        frame: pd.DataFrame = _pandas().DataFrame(list(self.rows()))
+        # Tuples again, which `rows` has as JSON has them: lists cannot be grouped by.
+        rows = [{name: _tuples(value) for name, value in row.items()} for row in self.rows()]
+        frame: pd.DataFrame = _pandas().DataFrame(rows)
         return frame
 
     def epochs_df(self) -> pd.DataFrame:
@@ -249,6 +251,10 @@ def _flat(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
         else:
             flat[f"{prefix}.{name}"] = value
     return flat
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _brief(value: object) -> str:

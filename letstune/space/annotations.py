@@ -203,6 +203,11 @@ def _members(annotation: Any, where: str, resolve: Resolve) -> Iterator[Member]:
         yield annotation or NoneType
     elif isinstance(annotation, type) and (hasattr(annotation, "_space") or _is_enum(annotation)):
         yield annotation
+    elif isinstance(annotation, type) and issubclass(annotation, Enum) and annotation is not Enum:
+        raise SpaceError(
+            f"{where}: the Enum {_text(annotation)} has no members. Functions in an Enum are its "
+            "methods; to have one as a member, write NAME = enum.member(function)."
+        )
     else:
         raise SpaceError(
             f"{where}: {_text(annotation)} can't be the type of a parameter. Use bool, int, "

@@ -63,10 +63,16 @@ class Constant(Distribution):
 
     def __post_init__(self) -> None:
         self._set(value=plain(self.value))
+        if isinstance(self.value, list):
+            raise SpaceError(
+                f"{self.value!r} is a list, which a parameter cannot be, since it may change; "
+                f"write a tuple: {tuple(self.value)!r}."
+            )
         if not is_value(self.value):
             raise SpaceError(
                 f"{self.value!r} is not what a parameter can be; expected None, a bool, int, "
-                "float, str, Enum member, a tuple of those, a distribution or a Params class."
+                "float, str, Enum member, a tuple of those, a distribution or a Params class. For "
+                "a class or a function, write its name, or an Enum that has it as a member."
             )
 
     @property

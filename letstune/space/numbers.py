@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from letstune._public import public
 from letstune.errors import SpaceError
-from letstune.space.distribution import Distribution, flag, number, require, slot
+from letstune.space.distribution import Distribution, flag, number, require, short, slot
 from letstune.space.encoding import plain
 
 if TYPE_CHECKING:
@@ -179,7 +179,12 @@ class Ints(Distribution):
 
 def _require_range(d: Uniform | Ints) -> None:
     require(d.low <= d.high, d, "low is above high; swap them.")
-    require(not d.log or d.step is None, d, "log and step exclude each other; drop one.")
+    if d.log and d.step is not None:
+        some = ", ".join(short(d.low * 2**i) for i in range(3))
+        raise SpaceError(
+            f"rand.{d}: log and step exclude each other; drop one, or list the values that you want: "
+            f"rand.oneof([{some}, ...])."
+        )
     require(d.step is None or d.step > 0, d, "step must be above 0; leave it out for none.")
 
 

@@ -1,16 +1,4 @@
-"""Trainers: the classes with which a user says how a model is trained.
-
-Every trainer has a `metric`, the name of the metric value to be optimized, and loads its dataset
-at most once. Greater is better, or less if the name has a leading minus, as ``"-valid_loss"``.
-`SimpleTrainer` trains a model in one go, as scikit-learn does; `EpochTrainer` trains epoch by
-epoch, so that poor params are dropped early.
-
-Metric values are a dict of names to real numbers::
-
-    {"train_accuracy": 0.92, "valid_accuracy": 0.83}
-
-All of them are recorded; only the one named by `metric` decides. An epoch without it has no value.
-"""
+"""The classes that users derive their trainers from; `letstune.trainer` tells of them."""
 
 # No `from __future__ import annotations`: users' classes ask for the annotations of `Trainer`, and
 # text would be looked up in the module of its public name.
