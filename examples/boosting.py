@@ -6,6 +6,7 @@ An epoch is one more tree, and a checkpoint is a file of XGBoost's own format.
 """
 
 import sys
+from typing import Any
 
 import xgboost as xgb
 from sklearn.datasets import load_breast_cancer
@@ -41,7 +42,7 @@ class BoostingTrainer(letstune.EpochTrainer[BoostingParams]):
     def create_model(self, params: BoostingParams) -> None:
         self.model = xgb.Booster(self.options(params), cache=[self.train])
 
-    def options(self, params: BoostingParams) -> dict[str, object]:
+    def options(self, params: BoostingParams) -> dict[str, Any]:
         # Sampling for "hist" keeps a random state that no file holds, so that trees grown after
         # load() would differ. With "exact", they are the same to the last bit.
         fixed = {"objective": "binary:logistic", "tree_method": "exact", "nthread": 1}

@@ -33,7 +33,7 @@ class DigitsMLPTrainer(letstune.EpochTrainer[MLPParams]):
         self.x_train, self.x_valid, self.y_train, self.y_valid = train_test_split(
             x / 16, y, test_size=0.25, random_state=0
         )
-        self.classes = sorted(set(y))
+        self.classes = list(range(10))
 
     def create_model(self, params: MLPParams) -> None:
         self.model = params.create_model(random_state=self.seed)

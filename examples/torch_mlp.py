@@ -49,6 +49,7 @@ class TorchTrainer(letstune.EpochTrainer[MLPParams]):
 
     def train_epoch(self, epoch: int) -> dict[str, float]:
         # letstune has just seeded PyTorch with what is this trial's and epoch's own.
+        loss = torch.zeros(())
         for batch in torch.randperm(len(self.x_train)).split(self.batch_size):
             self.optimizer.zero_grad()
             loss = nn.functional.cross_entropy(self.model(self.x_train[batch]), self.y_train[batch])

@@ -104,6 +104,7 @@ SEEDED: list[int] = []
     [
         ("torch", SimpleNamespace(manual_seed=SEEDED.append)),
         ("tensorflow", SimpleNamespace(random=SimpleNamespace(set_seed=SEEDED.append))),
+        ("keras", SimpleNamespace(utils=SimpleNamespace(set_random_seed=SEEDED.append))),
     ],
 )
 def test_imported_frameworks_are_seeded(

@@ -86,7 +86,9 @@ def run_seed(rng: np.random.Generator) -> int:
 
 
 def seed_globals(seed: int) -> None:
-    """Seed the global generators of `random`, NumPy, and of PyTorch and TensorFlow if imported.
+    """Seed the global generators of `random`, NumPy, and of frameworks that are imported.
+
+    These are PyTorch, TensorFlow and Keras. JAX has none: its keys are made from `Trainer.seed`.
 
     Args:
         seed: from 0 to 2**31 - 1, which every one of them takes.
@@ -98,11 +100,13 @@ def seed_globals(seed: int) -> None:
         torch.manual_seed(seed)
     if tensorflow := sys.modules.get("tensorflow"):
         tensorflow.random.set_seed(seed)
+    if keras := sys.modules.get("keras"):  # whose layers have a generator beside its backend's
+        keras.utils.set_random_seed(seed)
 
 
 def frameworks() -> set[str]:
     """Return which frameworks are imported, and so are seeded by `seed_globals`."""
-    return {"tensorflow", "torch"} & sys.modules.keys()
+    return {"keras", "tensorflow", "torch"} & sys.modules.keys()
 
 
 def fresh_seed() -> int:

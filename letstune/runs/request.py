@@ -26,7 +26,7 @@ from letstune.runs.how import asked_how, first_lag, how_many_workers
 from letstune.runs.pickles import describe_dataset, keep, keep_dataset, versions
 from letstune.training.direction import advice
 from letstune.training.pickling import type_name
-from letstune.training.trainer import SimpleTrainer, check_trainer, params_class
+from letstune.training.trainer import SimpleTrainer, check_names, check_trainer, params_class
 from letstune.workers.machine import own_threads
 
 
@@ -251,8 +251,9 @@ class Request:
         """Return what a new journal is made of.
 
         Raises:
-            LetstuneError: see `first_plan`.
+            LetstuneError: see `first_plan`; or the trainer has what a run would replace.
         """
+        check_names(self.trainer)
         plan = self.first_plan()
         facts = plan.to_facts()
         facts |= {"versions": versions(self.trainer), "observers": named_observers(self.told or ())}

@@ -182,8 +182,8 @@ def _require_range(d: Uniform | Ints) -> None:
     if d.log and d.step is not None:
         some = ", ".join(short(d.low * 2**i) for i in range(3))
         raise SpaceError(
-            f"rand.{d}: log and step exclude each other; drop one, or list the values that you want: "
-            f"rand.oneof([{some}, ...])."
+            f"rand.{d}: log and step exclude each other; drop one, or list the values that you "
+            f"want: rand.oneof([{some}, ...])."
         )
     require(d.step is None or d.step > 0, d, "step must be above 0; leave it out for none.")
 

@@ -7,7 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from numbers import Real
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Final, Generic, SupportsFloat, TypeVar, get_args, get_origin
 
 from letstune._public import public
 from letstune.errors import TrainerError
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from letstune.training.checkpoints import Checkpoint
 
 P = TypeVar("P", bound=Params)
+
+# Where a trainer's stream of random numbers is kept in it; names that no user has.
+_STREAM: Final = "__letstune_stream__"
+_RNG: Final = "__letstune_rng__"
 
 
 @public("letstune.training")
@@ -42,14 +46,18 @@ class Trainer(ABC, Generic[P]):
     params_cls: type[P]
     seed: int
 
-    @property
-    @abstractmethod
-    def metric(self) -> str:
-        """The metric value to be optimized. Usually a class attribute.
+    # Type checkers do not see it: to those that do, pyright takes no class attribute in the place
+    # of a property, and mypy no property in the place of an attribute. A trainer may have either.
+    if not TYPE_CHECKING:
 
-        Greater is better; with a leading minus, as ``"-valid_loss"``, less is better. The trainer
-        returns ``valid_loss`` as it is in both cases.
-        """
+        @property
+        @abstractmethod
+        def metric(self) -> str:
+            """The metric value to be optimized. Usually a class attribute.
+
+            Greater is better; with a leading minus, as ``"-valid_loss"``, less is better. The
+            trainer returns ``valid_loss`` as it is in both cases.
+            """
 
     @abstractmethod
     def load_dataset(self, dataset: Any) -> None:
@@ -62,16 +70,23 @@ class Trainer(ABC, Generic[P]):
     @property
     def rng(self) -> "np.random.Generator":
         """A generator that depends only on the run's seed, the trial and the epoch, as `seed`."""
-        rng: np.random.Generator | None = self.__dict__.get("_rng")
+        rng: np.random.Generator | None = self.__dict__.get(_RNG)
         if rng is None:
-            stream = self.__dict__.get("_stream")
+            stream = self.__dict__.get(_STREAM)
             if stream is None:
                 raise TrainerError(
                     f"{type(self).__name__}.rng exists only during a run: it is set before each "
                     "call of load_dataset, create_model, load, train_epoch and train."
                 )
-            rng = self.__dict__["_rng"] = generator(*stream)
+            rng = self.__dict__[_RNG] = generator(*stream)
         return rng
+
+    @rng.setter
+    def rng(self, value: object) -> None:
+        raise TrainerError(
+            f"{type(self).__name__} sets self.rng, which letstune provides: a generator that is "
+            "seeded for each epoch. Use it, or give your own another name, such as self.noise."
+        )
 
 
 @public("letstune")
@@ -92,7 +107,7 @@ class SimpleTrainer(Trainer[P]):
     """
 
     @abstractmethod
-    def train(self, params: P) -> tuple[Any, Mapping[str, float]]:
+    def train(self, params: P) -> tuple[Any, Mapping[str, SupportsFloat]]:
         """Train a model parametrized by ``params``; return it with its metric values."""
 
     def save(self, checkpoint: "Checkpoint", model: Any) -> None:
@@ -120,7 +135,7 @@ class EpochTrainer(Trainer[P]):
         self.model = params.create_model()
 
     @abstractmethod
-    def train_epoch(self, epoch: int) -> Mapping[str, float]:
+    def train_epoch(self, epoch: int) -> Mapping[str, SupportsFloat]:
         """Train the model for one more epoch, ``epoch`` from 0 on; return its metric values."""
 
     def save(self, checkpoint: "Checkpoint") -> None:
@@ -176,7 +191,7 @@ def check_trainer(trainer: Trainer[Any]) -> str:
         TrainerError: its metric is not a name, or the trainer says elsewhere what is better, and
             something else than its metric.
     """
-    metric: object = trainer.metric
+    metric: object = getattr(trainer, "metric", None)
     if not isinstance(metric, str) or metric in ("", "-"):
         raise TrainerError(
             f"{type(trainer).__name__}.metric is {metric!r}; expected the name of one of the "
@@ -186,13 +201,31 @@ def check_trainer(trainer: Trainer[Any]) -> str:
     return directed(trainer, metric)
 
 
+def check_names(trainer: Trainer[Any]) -> None:
+    """Refuse a trainer with a field or a method that a run would replace.
+
+    Raises:
+        TrainerError: it has a ``seed`` or ``rng`` of its own.
+    """
+    own = {*trainer.__dict__}
+    for cls in type(trainer).__mro__[: type(trainer).__mro__.index(Trainer)]:
+        own |= {*vars(cls)}
+    for name in ("seed", "rng"):
+        if name in own:
+            raise TrainerError(
+                f"{type(trainer).__name__} has a {name} of its own, but letstune sets self.{name} "
+                "for each epoch, so that nothing depends on what was trained before. Use that, and "
+                f"tune(seed=...) for the run's; or give yours another name, such as data_{name}."
+            )
+
+
 def begin(trainer: Trainer[Any], run_seed: int, purpose: Purpose, trial: int, epoch: int) -> None:
     """Seed a trainer and the global generators for what comes next."""
     seed = derive(run_seed, purpose, trial, epoch)
     fields = trainer.__dict__  # this way, a frozen dataclass may be a trainer, too
     fields["seed"] = seed
-    fields["_stream"] = (run_seed, purpose, trial, epoch)
-    fields.pop("_rng", None)
+    fields[_STREAM] = (run_seed, purpose, trial, epoch)
+    fields.pop(_RNG, None)
     seed_globals(seed)
 
 
