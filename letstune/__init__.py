@@ -22,6 +22,7 @@ __all__ = [
     "Epoch",
     "EpochTrainer",
     "Executor",
+    "GeneratorTrainer",
     "Interrupted",
     "LetstuneError",
     "Observation",
@@ -38,6 +39,7 @@ __all__ = [
     "Store",
     "Trial",
     "TrialError",
+    "TrialRun",
     "TuningResults",
     "hookimpl",
     "load",
@@ -57,12 +59,14 @@ if TYPE_CHECKING:
     from letstune.runs.rehearsal import rehearse
     from letstune.runs.tuning import load, resume, tune
     from letstune.telling.observers import Observer
+    from letstune.training.generator import GeneratorTrainer, TrialRun
     from letstune.workers.executor import Executor
 else:
     _ROOMS = {
         "Executor": "letstune.workers.executor",
         "hookimpl": "letstune.plugins.hookspecs",
         "Observer": "letstune.telling.observers",
+        **dict.fromkeys(["GeneratorTrainer", "TrialRun"], "letstune.training.generator"),
         "rehearse": "letstune.runs.rehearsal",
         "Retrained": "letstune.results.retrained",
         **dict.fromkeys(["Epoch", "Trial", "TrialError"], "letstune.results.trials"),

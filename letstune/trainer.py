@@ -3,7 +3,8 @@
 Every trainer has a `metric`, the name of the metric value to be optimized, and loads its dataset
 at most once. Greater is better, or less if the name has a leading minus, as ``"-valid_loss"``.
 `SimpleTrainer` trains a model in one go, as scikit-learn does; `EpochTrainer` trains epoch by
-epoch, so that poor params are dropped early.
+epoch, so that poor params are dropped early; `GeneratorTrainer` does so in one function, which
+yields the metric values of each epoch.
 
 Metric values are a dict of names to real numbers::
 
@@ -12,6 +13,7 @@ Metric values are a dict of names to real numbers::
 All of them are recorded; only the one named by `metric` decides. An epoch without it has no value.
 """
 
+from letstune.training.generator import GeneratorTrainer
 from letstune.training.trainer import EpochTrainer, SimpleTrainer, Trainer
 
-__all__ = ["EpochTrainer", "SimpleTrainer", "Trainer"]
+__all__ = ["EpochTrainer", "GeneratorTrainer", "SimpleTrainer", "Trainer"]

@@ -4,6 +4,7 @@
 # text would be looked up in the module of its public name.
 
 import math
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from numbers import Real
@@ -23,9 +24,14 @@ if TYPE_CHECKING:
 
 P = TypeVar("P", bound=Params)
 
+Stream = tuple[int, Purpose, int, int]
+"""What random numbers are for: the run's seed, the purpose, the trial and the epoch."""
+
 # Where a trainer's stream of random numbers is kept in it; names that no user has.
 _STREAM: Final = "__letstune_stream__"
 _RNG: Final = "__letstune_rng__"
+TRAINING: Final = "__letstune_training__"
+"""Where a trainer keeps what is to be closed before another training begins, if anything is."""
 
 
 @public("letstune.training")
@@ -221,12 +227,44 @@ def check_names(trainer: Trainer[Any]) -> None:
 
 def begin(trainer: Trainer[Any], run_seed: int, purpose: Purpose, trial: int, epoch: int) -> None:
     """Seed a trainer and the global generators for what comes next."""
-    seed = derive(run_seed, purpose, trial, epoch)
+    begin_again(trainer, (run_seed, purpose, trial, epoch))
+
+
+def begin_again(trainer: Trainer[Any], stream: Stream) -> None:
+    """Seed a trainer and the global generators as `begin` did for a stream of random numbers."""
+    seed = derive(*stream)
     fields = trainer.__dict__  # this way, a frozen dataclass may be a trainer, too
     fields["seed"] = seed
-    fields[_STREAM] = (run_seed, purpose, trial, epoch)
+    fields[_STREAM] = stream
     fields.pop(_RNG, None)
     seed_globals(seed)
+
+
+def stream_of(trainer: Trainer[Any]) -> Stream:
+    """Return the stream of random numbers that a trainer was last seeded for."""
+    stream: Stream = trainer.__dict__[_STREAM]
+    return stream
+
+
+def forget(trainer: Trainer[Any], fields: Mapping[str, Any]) -> None:
+    """End a training, and take back what fields the trainer was given in it.
+
+    Args:
+        trainer: the trainer.
+        fields: those that it had after `load_dataset`.
+    """
+    training = trainer.__dict__.pop(TRAINING, None)
+    try:
+        if training is not None:
+            training.close()
+    except Exception as error:  # noqa: BLE001 (of whatever the user's code does)
+        warnings.warn(
+            f"{type(trainer).__name__} raised {type(error).__name__}: {error} when a training was "
+            "over, and nothing is lost by it. Mend its finally or with block.",
+            stacklevel=2,
+        )
+    trainer.__dict__.clear()
+    trainer.__dict__.update(fields)
 
 
 def metric_values(returned: object, metric: str, where: str) -> dict[str, float]:

@@ -20,7 +20,7 @@ from letstune.rounds.seeding import Purpose, frameworks
 from letstune.space.params import Params
 from letstune.training.checkpoints import Checkpoint, Keeper
 from letstune.training.stores import Store
-from letstune.training.trainer import SimpleTrainer, Trainer, begin, metric_values
+from letstune.training.trainer import SimpleTrainer, Trainer, begin, forget, metric_values
 
 Outcome = tuple[list[Event | TaskEnded], BaseException | None]
 """What is to be recorded together, and the exception behind it, if it is a failure."""
@@ -215,11 +215,11 @@ class Worker:
         left, which depends on who trained what before, where it should raise an AttributeError.
         """
         if self._trainer is not None:
-            self._trainer.__dict__.clear()
-            self._trainer.__dict__.update(self._fields)
+            forget(self._trainer, self._fields)
 
     def close(self) -> None:
         """Tidy up."""
+        self._forget()
         self._keeper.close()
 
 
