@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import shlex
-from contextlib import closing
+from contextlib import closing, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from letstune.space.params import Space
 from letstune.telling.lines import say
 from letstune.telling.observers import Audience
 from letstune.telling.progress import Progress
+from letstune.training.script import standing_in
 from letstune.training.stores import Store, make_durably
 from letstune.workers.executor import Executor
 from letstune.workers.in_process import InProcessJob
@@ -64,8 +65,10 @@ def _train(opened: Journal, state: State, run: Run) -> TuningResults[Any]:
     if run.executor.name == "processes" and (line := crowded(state.plan)):
         shown.tell(line)
     runner = _make_runner(opened, state, run, shown)
+    kept = opened.pickle("trainer")
     try:
-        runner.run()
+        with standing_in(run.trainer, kept.data) if kept else nullcontext():
+            runner.run()
     except (Interrupted, KeyboardInterrupt) as stop:
         shown.close()
         but = "" if isinstance(stop, Interrupted) else " but what was in flight"

@@ -6,10 +6,12 @@ This is a module of its own, so that cloudpickle is imported only when something
 from __future__ import annotations
 
 from collections import ChainMap
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import Any, ClassVar, Final
 
 import cloudpickle
+
+from letstune.training.script import is_here, is_script
 
 _NOWHERE: Final = "<dynamic-code>"
 
@@ -30,3 +32,16 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     dispatch_table: ClassVar[ChainMap[type, Any]] = ChainMap(
         {CodeType: _reduce_code}, cloudpickle.Pickler.dispatch_table
     )
+
+
+class Sharing(Pickler):
+    """Pickles for this process: what a script defines is shared, and not made a second time.
+
+    A copy of a class of the script is not that class, for `pickle` and for `isinstance`.
+    """
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Return how an object is reduced; see `pickle.Pickler.reducer_override`."""
+        if isinstance(obj, type | FunctionType) and is_script(obj.__module__) and is_here(obj):
+            return NotImplemented  # by its name
+        return super().reducer_override(obj)

@@ -74,12 +74,12 @@ def dump(name: str, value: object, limit: int | None = None) -> Pickle:
     return Pickle(name=name, data=data, about=about)
 
 
-def _dumps(name: str, value: object, limit: int | None = None) -> bytes:
-    from letstune.training.pickler import Pickler
+def _dumps(name: str, value: object, limit: int | None = None, *, shared: bool = False) -> bytes:
+    from letstune.training.pickler import Pickler, Sharing
 
     file = io.BytesIO() if limit is None else _Bounded(limit)
     try:
-        Pickler(file).dump(value)
+        (Sharing if shared else Pickler)(file).dump(value)
     except TooBigError:
         raise
     except Exception as error:
@@ -104,8 +104,8 @@ def _culprit(value: object) -> str:
 
 
 def clone(value: Any) -> Any:
-    """Return a copy made by pickling."""
-    return loads(_dumps("trainer", value))
+    """Return a copy made by pickling. What a script defines is shared, and not copied."""
+    return loads(_dumps("trainer", value, shared=True))
 
 
 def fingerprint(trainer: object, script: Path | None = None) -> str:
