@@ -104,6 +104,9 @@ def meet(asked: Request, opened: Journal, state: State) -> Run:
     endless = asked.timed and bool(opened.facts().get("endless"))
     trains = not state.finished or plan.grows(recorded) or bool(retried.thing) or endless
     met = _backends(asked, opened, plan, trains=trains)
+    if "sampler" in asked.backends and met["sampler"].continues(was := _sampler(opened, recorded)):
+        # Nor is what is asked for to be kept: a resume would go on with that.
+        met["sampler"], new = was.again(opened), [p for p in new if p.name != "sampler"]
     if lines := list(differences(asked, recorded, plan, met)):
         raise plan_changed(opened.path, lines, begun=state.total_epochs > 0)
     if "store" in asked.backends:
@@ -170,6 +173,11 @@ def _backends(asked: Request, opened: Journal, plan: Plan, *, trains: bool) -> d
         if kind not in met and fact is not None and (trains or kind != "executor"):
             met[kind] = Backend.recorded(kind, fact, opened.path).again(opened)
     return met
+
+
+def _sampler(opened: Journal, recorded: Plan) -> Backend:
+    """Return the sampler as it is recorded."""
+    return Backend.recorded("sampler", recorded.sampler, opened.path)
 
 
 def _in_its_place(store: Backend, opened: Journal, recorded: Plan) -> Backend:

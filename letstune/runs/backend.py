@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -59,6 +59,8 @@ class Backend:
             fields.
         arguments: what its factory gets besides the options: a store's own URI, or an address.
         made: the object that was given, or that `ready` has made.
+        later: the names of a sampler's options, or of an object's fields, that were not given, and
+            that a run need not have: see `Sampler.begins_with`.
         plugged: the plugin that makes it, once it is found.
     """
 
@@ -69,6 +71,7 @@ class Backend:
     extra: Mapping[str, Any] = field(default_factory=dict)
     arguments: tuple[Any, ...] = ()
     made: Any = field(default=None, repr=False)
+    later: Collection[str] = ()
     plugged: Plugged | None = field(default=None, repr=False)
 
     @staticmethod
@@ -91,7 +94,15 @@ class Backend:
             return _of_store(what, given, journal)
         name, options = named(what, given, _expected(kind))
         plugged = installed.find(kind, name)
-        return Backend(kind=kind, name=name, options=options, by=plugged.by, plugged=plugged)
+        begins_with = getattr(plugged.factory(), "begins_with", {}) if kind == "sampler" else {}
+        return Backend(
+            kind=kind,
+            name=name,
+            options={**begins_with, **options},
+            by=plugged.by,
+            plugged=plugged,
+            later=begins_with.keys() - options.keys(),
+        )
 
     @staticmethod
     def elsewhere(workers: Any) -> Backend | None:
@@ -254,6 +265,18 @@ class Backend:
                     "go on with it, give accept_changes=True or --accept-changes"
                 )
 
+    def continues(self, was: Backend) -> bool:
+        """Tell whether the recorded one is the same, but that it is from before a later option."""
+        given = self.extra["fields"] if self.options is None else self.options
+        known = was.extra.get("fields", was.options or {})
+        kept = {k: v for k, v in given.items() if k in known or k not in self.later}
+        before = (
+            replace(self, extra={"fields": kept})
+            if self.options is None
+            else replace(self, options=kept)
+        )
+        return kept != given and not any(before.differs(was))
+
     def differs(self, was: Backend) -> Iterator[str]:
         """Yield a line if the recorded backend differs; who supplies it does not matter."""
         before, after = (json.dumps(b._comparable(), sort_keys=True) for b in (was, self))
@@ -309,6 +332,7 @@ def _of_object(kind: str, made: object) -> Backend:
         by=installed.supplier(type(made)),
         extra={"fields": public_fields(made)},
         made=made,
+        later=frozenset(made.begins_with) if isinstance(made, Sampler) else (),
     )
 
 

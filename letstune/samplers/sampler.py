@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from letstune._public import public
@@ -50,6 +51,10 @@ class Sampler(ABC):
 
     Attributes:
         adaptive: whether it looks at the history. If not, all its trials can be proposed at once.
+        begins_with: options with which a run begins unless they are given, and which it records.
+            A run that began without them goes on without them, so this is how an option that came
+            later can have another default than what it meant before that. It is looked at on what
+            is registered under a name, too.
 
     >>> class Draw(Sampler):
     ...     def propose(self, space, history, rng, trial):
@@ -57,6 +62,7 @@ class Sampler(ABC):
     """
 
     adaptive: ClassVar[bool] = False
+    begins_with: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
     @abstractmethod
     def propose(

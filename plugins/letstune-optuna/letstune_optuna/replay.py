@@ -21,13 +21,14 @@ from typing import Any, Final
 import numpy as np
 from optuna._transform import _SearchSpaceTransform
 from optuna.distributions import CategoricalDistribution
-from optuna.samplers import BaseSampler, CmaEsSampler, QMCSampler
+from optuna.samplers import BaseSampler, CmaEsSampler, QMCSampler, TPESampler
 from optuna.samplers._ga import BaseGASampler
 from optuna.search_space import IntersectionSearchSpace
 from optuna.search_space.group_decomposed import _GroupDecomposedSearchSpace
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from letstune_optuna.parzen import keep_away
 from letstune_optuna.seeding import Generators
 from letstune_optuna.storage import make_study, make_trial, running
 from letstune_optuna.told import Told
@@ -85,6 +86,18 @@ class Plain(Relative):
         found: dict[str, Any] = sampler.sample_relative(study, asked, search)
         self._caches = {k: v for k, v in vars(sampler).items() if isinstance(v, CACHES)}
         return found
+
+
+class Parzen(Plain):
+    """For TPE. What it learns of trials without a result holds for all that it is asked next."""
+
+    def ask(
+        self, sampler: TPESampler, study: Study, asked: FrozenTrial, generators: Generators
+    ) -> dict[str, Any]:
+        """Ask as `Plain` does."""
+        if self.told.lost:
+            keep_away(sampler, self.told.lost)
+        return super().ask(sampler, study, asked, generators)
 
 
 class Everything(Relative):
@@ -146,6 +159,10 @@ class _Replay(Common):
     def follow(self) -> None:
         """Update the completed trials; begin anew, unless some were just added."""
         completed = [t for t in self.told.trials if t.state is TrialState.COMPLETE]
+        if self.told.lost:
+            # Among failures only, their order would be taken for their ranks.
+            results = (i for i, t in enumerate(completed) if t.intermediate_values)
+            completed = completed[next(results, len(completed)) :]
         if completed[: len(self.completed)] != self.completed:
             self.forget()
         self.completed = completed
@@ -249,4 +266,6 @@ def relative_for(sampler: BaseSampler, told: Told) -> Relative:
         return Optimizer(told)
     if isinstance(sampler, BaseGASampler):
         return Generations(told)
+    if isinstance(sampler, TPESampler):
+        return Parzen(told)
     return Common(told) if type(sampler).__name__ == "GPSampler" else Plain(told)

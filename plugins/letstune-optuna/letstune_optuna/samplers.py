@@ -24,13 +24,14 @@ from optuna.samplers import (
     QMCSampler,
     TPESampler,
 )
+from optuna.samplers._ga import BaseGASampler
 
 from letstune_optuna.axes import Axes, Axis
 from letstune_optuna.replay import Relative, relative_for
 from letstune_optuna.seeding import Generators, Spare, dumps, loads
 from letstune_optuna.settings import settings
 from letstune_optuna.storage import make_study, running
-from letstune_optuna.told import Dropped, Told
+from letstune_optuna.told import Dropped, Failures, Told
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,6 +75,9 @@ class OptunaSampler(Sampler):
         dropped: how to tell the sampler of trials that others have outlasted in the rounds: as
             ``"pruned"``, or as ``"complete"`` with their best value so far. The default is "pruned"
             for `optuna.samplers.TPESampler`, which makes use of them, and "complete" for any other.
+        failures: how to tell it of trials that failed: as ``"worst"``, worse than all that have a
+            result, so that it learns where not to go; or ``"ignore"`` them, as Optuna does. The
+            default is "worst", and "ignore" where a journal that was begun without it goes on.
 
     Raises:
         PlanError: `sampler` is no sampler of Optuna, cannot be pickled, or holds a generator that
@@ -88,7 +92,17 @@ class OptunaSampler(Sampler):
 
     adaptive: ClassVar[bool] = True
 
-    def __init__(self, sampler: BaseSampler, *, dropped: Dropped | None = None) -> None:
+    # What was pickled before there was the option has neither, and goes on as it did.
+    failures: Failures = "ignore"
+    _given = True
+
+    def __init__(
+        self,
+        sampler: BaseSampler,
+        *,
+        dropped: Dropped | None = None,
+        failures: Failures | None = None,
+    ) -> None:
         if not isinstance(sampler, BaseSampler):
             raise PlanError(
                 f"OptunaSampler got {sampler!r:.200}, expected an object of one of the classes "
@@ -96,11 +110,19 @@ class OptunaSampler(Sampler):
             )
         if dropped not in ("pruned", "complete", None):
             raise PlanError(f"dropped={dropped!r}: expected 'pruned' or 'complete'.")
+        if failures not in ("worst", "ignore", None):
+            names = (f"sampler {name!r}: " for name, kind in BY_NAME.items() if kind is type(self))
+            raise PlanError(
+                f"{next(names, '')}failures is {failures!r}, expected 'worst' or 'ignore'."
+            )
         require_packages(type(sampler))
         if dropped is None:
             dropped = "pruned" if isinstance(sampler, TPESampler) else "complete"
         # The plan's fact about a sampler is its attributes that are plain values.
         self.dropped: Dropped = dropped
+        if failures != "ignore":
+            self.failures = "worst"
+            self._given = failures is not None
         self.sampler = type(sampler).__name__
         self._import_framework()
         try:
@@ -114,6 +136,12 @@ class OptunaSampler(Sampler):
             ) from error
         self.settings = settings(sampler, generators)
         self._memory = _Memory()
+
+    # No attribute of the object: those are recorded.
+    @property
+    def begins_with(self) -> Mapping[str, Any]:  # type: ignore[override]
+        """What a run need not have been begun with: what was left to a default that came later."""
+        return {} if self._given else {"failures": self.failures}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -142,7 +170,8 @@ class OptunaSampler(Sampler):
             # It says in a log, trial by trial, what the README says once.
             vars(sampler).update(dict.fromkeys(_TALKATIVE & vars(sampler).keys(), False))
             if memory.told is None or memory.relative is None or memory.space is not space:
-                memory.told = Told(Axes(space), self.dropped)
+                ranks = isinstance(sampler, CmaEsSampler | BaseGASampler)
+                memory.told = Told(Axes(space), self.dropped, self.failures, ranks=ranks)
                 memory.relative = relative_for(sampler, memory.told)
                 memory.space = space
             try:
@@ -292,13 +321,15 @@ class TPE(OptunaSampler):
     Args:
         multivariate: model parameters jointly, rather than each on its own; False by default.
         group: model them jointly in groups that follow unions of params; needs `multivariate`.
-        n_startup_trials: how many trials with results there are before it does better than random.
+        n_startup_trials: how many trials have ended before it does better than random.
         n_ei_candidates: how many params it draws, to propose the best of them.
         constant_liar: keep away from params that are in training; without it, the trials of one
             cohort may be much alike.
         prior_weight: the weight of the prior beside that of a trial, 1 by default.
         consider_magic_clip: Optuna's heuristic that limits how narrow the estimator gets.
         consider_endpoints: whether that takes the ends of a range into account.
+        failures: whether to learn from trials that failed where not to go, ``"worst"``, which is
+            the default, or to ``"ignore"`` them.
 
     Raises:
         PlanError: an option is not what it must be.
@@ -318,6 +349,7 @@ class TPE(OptunaSampler):
         prior_weight: float | None = None,
         consider_magic_clip: bool | None = None,
         consider_endpoints: bool | None = None,
+        failures: Failures | None = None,
     ) -> None:
         _expect("tpe", int, 0, n_startup_trials=n_startup_trials)
         _expect("tpe", int, 1, n_ei_candidates=n_ei_candidates)
@@ -341,7 +373,8 @@ class TPE(OptunaSampler):
                 n_ei_candidates=n_ei_candidates,
                 prior_weight=prior_weight,
                 **flags,
-            )
+            ),
+            failures=failures,
         )
 
 
@@ -351,8 +384,10 @@ class GP(OptunaSampler):
     Needs ``letstune-optuna[gp]``. Parameters below a union are drawn at random.
 
     Args:
-        n_startup_trials: how many trials with results there are before it does better than random.
+        n_startup_trials: how many trials have ended before it does better than random.
         deterministic_objective: whether the same params always come out the same.
+        failures: whether to learn from trials that failed where not to go, ``"worst"``, which is
+            the default, or to ``"ignore"`` them.
 
     Raises:
         PlanError: an option is not what it must be.
@@ -360,7 +395,11 @@ class GP(OptunaSampler):
     """
 
     def __init__(
-        self, *, n_startup_trials: int = 10, deterministic_objective: bool = False
+        self,
+        *,
+        n_startup_trials: int = 10,
+        deterministic_objective: bool = False,
+        failures: Failures | None = None,
     ) -> None:
         _expect("gp", int, 1, n_startup_trials=n_startup_trials)
         _expect("gp", bool, deterministic_objective=deterministic_objective)
@@ -370,7 +409,8 @@ class GP(OptunaSampler):
                 "gp",
                 n_startup_trials=n_startup_trials,
                 deterministic_objective=deterministic_objective,
-            )
+            ),
+            failures=failures,
         )
 
 
@@ -386,6 +426,8 @@ class CMAES(OptunaSampler):
         use_separable_cma: take parameters for independent, which learns faster if they are.
         with_margin: keep whole numbers from getting stuck at one.
         lr_adapt: adapt the learning rate, for noisy or multimodal metrics.
+        failures: whether to learn from trials that failed where not to go, ``"worst"``, which is
+            the default, or to ``"ignore"`` them.
 
     Raises:
         PlanError: an option is not what it must be, or two exclude each other.
@@ -401,6 +443,7 @@ class CMAES(OptunaSampler):
         use_separable_cma: bool = False,
         with_margin: bool = False,
         lr_adapt: bool = False,
+        failures: Failures | None = None,
     ) -> None:
         _expect("cmaes", int, 0, n_startup_trials=n_startup_trials)
         _expect("cmaes", int, 4, popsize=popsize)  # with fewer, cmaes divides by 0
@@ -419,7 +462,8 @@ class CMAES(OptunaSampler):
                 popsize=popsize,
                 sigma0=sigma0,
                 **flags,
-            )
+            ),
+            failures=failures,
         )
 
 
@@ -433,6 +477,8 @@ class NSGAII(OptunaSampler):
         mutation_prob: how likely a parameter is drawn anew; by default, about one in each child is.
         crossover_prob: how likely a child has two parents.
         swapping_prob: how likely a parameter is from the second one.
+        failures: whether to learn from trials that failed where not to go, ``"worst"``, which is
+            the default, or to ``"ignore"`` them.
 
     Raises:
         PlanError: an option is not what it must be.
@@ -445,6 +491,7 @@ class NSGAII(OptunaSampler):
         mutation_prob: float | None = None,
         crossover_prob: float = 0.9,
         swapping_prob: float = 0.5,
+        failures: Failures | None = None,
     ) -> None:
         _expect("nsgaii", int, 2, population_size=population_size)
         chances = {
@@ -453,7 +500,8 @@ class NSGAII(OptunaSampler):
             "swapping_prob": swapping_prob,
         }
         _expect("nsgaii", float, 0, **chances)
-        super().__init__(_make(NSGAIISampler, "nsgaii", population_size=population_size, **chances))
+        made = _make(NSGAIISampler, "nsgaii", population_size=population_size, **chances)
+        super().__init__(made, failures=failures)
 
 
 class QMC(OptunaSampler):
@@ -487,7 +535,8 @@ class QMC(OptunaSampler):
                 scramble=scramble,
                 seed=seed,
                 warn_asynchronous_seeding=False,
-            )
+            ),
+            failures="ignore",  # it does not learn
         )
         self.seed = seed
 
@@ -505,6 +554,8 @@ def factory(name: str) -> Callable[..., OptunaSampler]:
     """Return what makes the sampler of that name from options."""
     kind = BY_NAME[name]
     known = list(signature(kind).parameters)
+    # Journals that do not name an option go on with what it was when they were begun.
+    before = {"failures": "ignore"} if "failures" in known else {}
 
     def make(**options: Any) -> OptunaSampler:
         for option in options:
@@ -512,6 +563,7 @@ def factory(name: str) -> Callable[..., OptunaSampler]:
                 raise PlanError(
                     f"sampler {name!r} has no option {option!r}; it has {', '.join(known)}."
                 )
-        return kind(**options)
+        return kind(**{**before, **options})
 
+    make.begins_with = {"failures": "worst"} if before else {}  # type: ignore[attr-defined]
     return make

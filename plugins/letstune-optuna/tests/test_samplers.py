@@ -43,6 +43,8 @@ SAMPLERS: dict[str, Callable[[], OptunaSampler]] = {
         optuna.samplers.NSGAIISampler(population_size=3), dropped="pruned"
     ),
     "nsgaiii": lambda: OptunaSampler(nsga3()),
+    "tpe, ignoring": lambda: TPE(n_startup_trials=2, failures="ignore"),
+    "cmaes, ignoring": lambda: CMAES(popsize=4, failures="ignore"),
     "qmc": QMC,
     "halton": lambda: QMC(qmc_type="halton", scramble=False),
     "random": lambda: OptunaSampler(optuna.samplers.RandomSampler(seed=3)),
@@ -152,11 +154,20 @@ def optimize(sampler: Sampler, space: Space, function: Callable[[Any], float], n
 @pytest.mark.parametrize(
     ("sampler", "made"),
     [
-        (TPE(), lambda: optuna.samplers.TPESampler(multivariate=False)),
-        (TPE(multivariate=True), lambda: optuna.samplers.TPESampler(multivariate=True)),
-        (CMAES(), optuna.samplers.CmaEsSampler),
-        (CMAES(n_startup_trials=7), lambda: optuna.samplers.CmaEsSampler(n_startup_trials=7)),
-        (NSGAII(population_size=5), lambda: optuna.samplers.NSGAIISampler(population_size=5)),
+        (TPE(failures="ignore"), lambda: optuna.samplers.TPESampler(multivariate=False)),
+        (
+            TPE(multivariate=True, failures="ignore"),
+            lambda: optuna.samplers.TPESampler(multivariate=True),
+        ),
+        (CMAES(failures="ignore"), optuna.samplers.CmaEsSampler),
+        (
+            CMAES(n_startup_trials=7, failures="ignore"),
+            lambda: optuna.samplers.CmaEsSampler(n_startup_trials=7),
+        ),
+        (
+            NSGAII(population_size=5, failures="ignore"),
+            lambda: optuna.samplers.NSGAIISampler(population_size=5),
+        ),
     ],
     ids=["tpe", "multivariate", "cmaes", "cmaes 7", "nsgaii"],
 )
@@ -294,6 +305,8 @@ def test_says_nothing_and_leaves_everything_as_it_was(
         ("nsgaii", {"crossover_prob": 2}, "crossover_prob"),
         ("nsgaii", {"population_size": 1}, "population_size is 1, expected .* 2 or more"),
         ("qmc", {"qmc_type": "lattice"}, "lattice"),
+        ("tpe", {"failures": "best"}, "'tpe': failures is 'best', expected 'worst' or 'ignore'"),
+        ("qmc", {"failures": "worst"}, "no option 'failures'"),
         ("qmc", {"seed": 1.5}, "seed is 1.5, expected a whole number"),
     ],
 )

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from histories import walks
 from hypothesis import given
 from hypothesis import strategies as st
 from letstune import Observation, Params, rand
@@ -14,7 +15,7 @@ from optuna.trial import TrialState
 
 from letstune_optuna.axes import Axes
 from letstune_optuna.seeding import dumps, loads
-from letstune_optuna.told import Told
+from letstune_optuna.told import Told, below, is_lost
 
 
 class Side(Params):
@@ -140,10 +141,16 @@ HISTORY = [
 ]
 
 
-def told(dropped: Any, *histories: list[Observation]) -> list[tuple[Any, ...]]:
-    telling = Told(Axes(Line.space()), dropped)
+def told(
+    dropped: Any, *histories: list[Observation], failures: Any = "worst", ranks: bool = False
+) -> list[tuple[Any, ...]]:
+    telling = Told(Axes(Line.space()), dropped, failures, ranks=ranks)
     for history in histories:
         telling.update(history)
+    return rows(telling)
+
+
+def rows(telling: Told) -> list[tuple[Any, ...]]:
     return [(t.number, t.state, t.value, t.intermediate_values) for t in telling.trials]
 
 
@@ -153,14 +160,66 @@ def test_what_is_told() -> None:
         (0, TrialState.COMPLETE, 3.0, {0: 1.0, 1: 3.0, 2: 3.0}),
         (1, TrialState.PRUNED, 4.0, {0: 4.0}),
         (2, TrialState.COMPLETE, 5.0, {0: 5.0}),
+        (3, TrialState.PRUNED, low, {}),
+        (4, TrialState.RUNNING, None, {}),
+        (5, TrialState.PRUNED, low, {}),
+        (6, TrialState.PRUNED, 2.0, {0: low, 1: 2.0}),
+    ]
+    # 2 is the worst, and 5 the best: late as it was, the 6 of what failed counts for nothing.
+    values = [value for _, _, value, _ in told("complete", HISTORY)]
+    assert values == [3.0, 4.0, 5.0, 0.5, None, 0.5, 2.0]
+    values = [value for _, _, value, _ in told("complete", HISTORY, ranks=True)]
+    assert values == [3.0, 4.0, 5.0, low, None, low, 2.0]
+
+
+def test_what_was_told_before_there_was_a_choice() -> None:
+    low = -math.inf
+    assert told("pruned", HISTORY, failures="ignore") == [
+        (0, TrialState.COMPLETE, 3.0, {0: 1.0, 1: 3.0, 2: 3.0}),
+        (1, TrialState.PRUNED, 4.0, {0: 4.0}),
+        (2, TrialState.COMPLETE, 5.0, {0: 5.0}),
         (3, TrialState.FAIL, None, {0: 6.0}),
         (4, TrialState.RUNNING, None, {}),
         (5, TrialState.COMPLETE, low, {0: low, 1: low, 2: low}),
         (6, TrialState.PRUNED, 2.0, {0: low, 1: 2.0}),
     ]
-    states = [state for _, state, _, _ in told("complete", HISTORY)]
+    states = [state for _, state, _, _ in told("complete", HISTORY, failures="ignore")]
     assert states.count(TrialState.COMPLETE) == 5
     assert TrialState.PRUNED not in states
+
+
+def test_what_is_worst_may_change() -> None:
+    failed, fair = seen(0, "failed"), [seen(1, "trained", 2.0), seen(2, "trained", 4.0)]
+
+    def value(*others: Observation) -> Any:
+        return told("complete", [failed], [failed, *others])[0][2]
+
+    assert value() == -1.0
+    assert value(*fair[:1]) == 0.0
+    assert value(*fair) == 1.0
+    assert value(*fair, seen(3, "trained", -4.0)) == -8.0
+    assert value(*fair, seen(3, "failed", -4.0), seen(4, "trained", math.nan)) == 1.0
+
+
+@given(values=st.lists(st.floats(allow_nan=False, allow_infinity=False)))
+def test_failures_are_worse_than_the_worst_and_not_far_off(values: list[float]) -> None:
+    low, high = min(values, default=0.0), max(values, default=0.0)
+    found = below(values)
+    assert not values or found < low
+    if 1e-300 < high - low < 1e300:
+        assert low - found <= max((high - low) / 2 * 1.001, math.ulp(low))
+
+
+@given(data=st.data(), dropped=st.sampled_from(["pruned", "complete"]), ranks=st.booleans())
+def test_what_is_told_depends_on_the_history_only(
+    data: st.DataObject, dropped: Any, ranks: bool
+) -> None:
+    for failures in ("worst", "ignore"):
+        telling = Told(Axes(Line.space()), dropped, failures, ranks=ranks)
+        for history in data.draw(walks(Line.space())):
+            telling.update(history)
+            assert rows(telling) == told(dropped, history, failures=failures, ranks=ranks)
+            assert telling.lost == sum(map(is_lost, telling.trials)) or failures == "ignore"
 
 
 def test_who_is_outlasted_is_told_anew() -> None:
@@ -172,7 +231,7 @@ def test_who_is_outlasted_is_told_anew() -> None:
 
 
 def test_adding_and_ending_are_no_rewrites() -> None:
-    telling = Told(Axes(Line.space()), "complete")
+    telling = Told(Axes(Line.space()), "complete", "worst")
     telling.update([seen(0, "trained", 1.0), seen(1, "pending")])
     telling.update([seen(0, "trained", 1.0), seen(1, "trained", 2.0), seen(2, "pending")])
     assert telling.rewrites == 0
