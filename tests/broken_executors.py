@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 from typing import Any
 
 from broken_plugins import suites
 
+from letstune.plugins.installed import find, make
 from letstune.rounds.events import EpochFinished, TaskEnded, TrialFailed, TrialStopped
 from letstune.testing import ExecutorSuite
 from letstune.workers.executor import Delivery, Executor
@@ -166,6 +168,23 @@ class TakingApart(Wrapper):
 
     def deliveries(self) -> list[Delivery]:
         return [d._replace(events=[e]) for d in super().deliveries() for e in d.events]
+
+
+class BlamingTrials(Wrapper):
+    """Law: a_preemption_costs_an_epoch_and_blames_nobody."""
+
+    trained = 0
+
+    def __init__(self, job: Any) -> None:
+        given = {"token": secrets.token_hex(4), "epoch_timeout": None, "trial_timeout": None}
+        self.inner = make(find("executor", "processes"), 1, job.packed(), **given)
+
+    def changed(self, events: Any) -> Any:
+        self.trained += isinstance(events[0], EpochFinished)
+        if isinstance(events[-1], TaskEnded) and self.trained < 3:
+            trial = events[-1].trial
+            return [TrialFailed(trial, self.trained, "worker died", "signal 15", ""), events[-1]]
+        return events
 
 
 class HidingErrors(Wrapper):

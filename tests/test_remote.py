@@ -52,8 +52,8 @@ class Fake(Remote[str]):
         self.happens.append(lambda: self.heard(place, items))
         return self.deliveries()
 
-    def left_at(self, place: str, blame: str = "") -> list[Delivery]:
-        self.happens.append(lambda: self.left(place, blame))
+    def left_at(self, place: str, blame: str = "", preempted: bool = False) -> list[Delivery]:
+        self.happens.append(lambda: self.left(place, blame, preempted=preempted))
         return self.deliveries()
 
 
@@ -199,6 +199,14 @@ def test_an_epoch_ends_a_series_of_losses(make: Callable[..., Fake]) -> None:
         executor.start(task(0, attempt))
         executor.heard_at("x", came(0, epoch(0), attempt=attempt))
         assert executor.left_at("x") == [Delivery(0, attempt, [TaskEnded(0)])]
+
+
+def test_places_that_are_asked_to_leave_are_no_losses(make: Callable[..., Fake]) -> None:
+    executor = make()
+    for attempt in ("a", "b", "c", "d", "e"):
+        executor.joined("x")
+        executor.start(task(0, attempt))
+        assert executor.left_at("x", preempted=True) == [Delivery(0, attempt, [TaskEnded(0)])]
 
 
 def test_a_loss_for_which_the_trial_is_to_blame_counts_at_once(make: Callable[..., Fake]) -> None:

@@ -29,6 +29,7 @@ pytest.register_assert_rewrite(
 
 from letstune.testing.children import CAN_KILL, Child  # noqa: E402 (after the rewriting)
 from letstune.testing.executors import ExecutorSuite  # noqa: E402
+from letstune.testing.preemptions import Preemption, Victim, by_signals  # noqa: E402
 from letstune.testing.runs import Job, facts  # noqa: E402
 from letstune.testing.samplers import SamplerSuite  # noqa: E402
 from letstune.testing.spaces import finite_spaces, spaces  # noqa: E402
@@ -40,9 +41,12 @@ __all__ = [
     "Child",
     "ExecutorSuite",
     "Job",
+    "Preemption",
     "SamplerSuite",
     "StoreSuite",
     "Verdict",
+    "Victim",
+    "by_signals",
     "check",
     "facts",
     "finite_spaces",

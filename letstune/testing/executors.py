@@ -4,185 +4,43 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
-import time
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from random import Random
 
 import pytest
 
-from letstune.errors import CheckpointError, StopTraining
+from letstune.errors import CheckpointError
+from letstune.rounds.blame import preempted
 from letstune.rounds.events import (
     EpochFinished,
-    Event,
-    SpaceExhausted,
-    Task,
     TaskEnded,
     TrialFailed,
     TrialStopped,
+    WorkerDied,
 )
 from letstune.samplers.sampler import RandomSampler
-from letstune.testing.runs import (
-    Climb,
-    Corners,
-    Experiment,
-    Job,
-    MakeExecutor,
-    facts,
+from letstune.testing.preemptions import Parent, Preemption, by_signals, events_in_spite_of
+from letstune.testing.runs import Corners, Experiment, Job, MakeExecutor, facts
+from letstune.testing.tasks import (
+    MANY,
+    Counted,
+    FullStore,
+    Raises,
+    Slow,
+    Steady,
+    Stops,
+    Watched,
+    drained,
+    job_of,
+    task_of,
+    trial_of,
 )
 from letstune.training.stores import DirectoryStore, Store
-from letstune.workers.executor import Delivery, Executor
+from letstune.workers.executor import Executor
 from letstune.workers.in_process import InProcessExecutor
-
-Events = list[Event | TaskEnded]
-
-_PATIENCE = 10_000  # deliveries, none of which ends a task
-_MANY = 400  # epochs
-_TASKS = 500  # that a run of these laws never needs
-
-
-class Raises(Climb):
-    """Fails in its second epoch."""
-
-    def train_epoch(self, epoch: int) -> dict[str, float]:
-        """Raise, or climb."""
-        if epoch == 1:
-            raise ValueError("no way on: größer")
-        return {"height": 1.0}
-
-
-class Stops(Climb):
-    """Stops in its second epoch."""
-
-    def train_epoch(self, epoch: int) -> dict[str, float]:
-        """Stop, or climb."""
-        if epoch == 1:
-            raise StopTraining({"height": 2.0})
-        return {"height": 1.0}
-
-
-class Steady(Climb):
-    """Neither fails nor stops."""
-
-    def train_epoch(self, epoch: int) -> dict[str, float]:
-        """Climb."""
-        return {"height": float(epoch)}
-
-
-class Slow(Steady):
-    """Takes its time, so that a task of many epochs does not come to its end meanwhile."""
-
-    def train_epoch(self, epoch: int) -> dict[str, float]:
-        """Climb slowly."""
-        time.sleep(0.005)
-        return super().train_epoch(epoch)
-
-
-class Counted(Steady):
-    """Leaves a dot in a file, the dataset, for each epoch that begins."""
-
-    def train_epoch(self, epoch: int) -> dict[str, float]:
-        """Leave a dot, and climb."""
-        with Path(self.witness).open("a") as file:
-            file.write(".")
-        return super().train_epoch(epoch)
-
-
-class FullStore(DirectoryStore):
-    """Cannot take anything."""
-
-    def put(self, name: str, folder: Path) -> str:
-        """Refuse."""
-        raise OSError("no space left")
-
-
-class Watched(Executor):
-    """Another executor, whose deliveries are watched, and may be handed on in another order.
-
-    Args:
-        executor: the other one.
-        seed: decides the order in which deliveries of different trials are handed on; None keeps
-            the order.
-    """
-
-    def __init__(self, executor: Executor, seed: int | None = None) -> None:
-        self._executor = executor
-        self._random = None if seed is None else Random(seed)
-        self._held: list[Delivery] = []
-        self._silent = 0
-        self.started: dict[str, int] = {}
-        self.most = 0
-        self.running: set[str] = set()
-        self.seen: dict[str, list[Delivery]] = defaultdict(list)
-
-    @property
-    def slots(self) -> int:  # type: ignore[override]
-        """What the other one says, which may change."""
-        return self._executor.slots
-
-    def start(self, task: Task) -> None:
-        """Hand a task on.
-
-        Raises:
-            RuntimeError: tasks end without the epochs that they should train, and are started for
-                ever.
-        """
-        if len(self.started) >= _TASKS:
-            raise RuntimeError(f"{_TASKS} tasks were started, and the run has not come to its end")
-        self.started[task.attempt] = task.trial
-        self.running.add(task.attempt)
-        self.most = max(self.most, len(self.running))
-        self._executor.start(task)
-
-    def deliveries(self) -> list[Delivery]:
-        """Return what is delivered, or some of what is held back.
-
-        Raises:
-            RuntimeError: nothing has come of the tasks for too long.
-        """
-        if self._random is None:
-            self._take(self._executor.deliveries())
-            handed, self._held = self._held, []
-            return handed
-        # The runner waits as long as it likes: in-between, more may have been delivered.
-        if self.running and (not self._held or self._random.random() < 0.5):
-            self._take(self._executor.deliveries())
-        if not self._held:
-            return []
-        chosen = self._random.choice(self._held).attempt
-        first = next(i for i, held in enumerate(self._held) if held.attempt == chosen)
-        return [self._held.pop(first)]
-
-    def _take(self, deliveries: list[Delivery]) -> None:
-        for delivery in deliveries:
-            self.seen[delivery.attempt].append(delivery)
-            ended = any(isinstance(event, TaskEnded) for event in delivery.events)
-            if ended and delivery.attempt in self.running:
-                self.running.remove(delivery.attempt)
-                self._silent = 0
-        self._silent += 1
-        if self._silent > _PATIENCE:
-            raise RuntimeError(f"no task has ended in {_PATIENCE} deliveries: {self.running}")
-        self._held += deliveries
-
-    def recorded(self) -> None:
-        """Hand the word on."""
-        self._executor.recorded()
-
-    def cancel(self, trial: int) -> None:
-        """Hand on that a task is given up."""
-        self._executor.cancel(trial)
-        self.running -= {attempt for attempt, number in self.started.items() if number == trial}
-
-    def stop(self) -> None:
-        """Hand the request on."""
-        self._executor.stop()
-
-    def close(self) -> None:
-        """Hand the request on."""
-        self._executor.close()
 
 
 class ExecutorSuite:
@@ -202,6 +60,15 @@ class ExecutorSuite:
     def job_store(self, scratch: Path) -> Store:
         """Return the store of the jobs, which all workers must reach: a directory."""
         return DirectoryStore(scratch / "checkpoints")
+
+    @pytest.fixture
+    def preemptions(self) -> Sequence[Preemption]:
+        """Return what preempts, in this order; add a cluster's own ways, several times each.
+
+        By default signals, each twice: to a worker that leaves them to the run, and to one that
+        dies of them.
+        """
+        return by_signals()
 
     def test_the_journal_is_that_of_a_run_in_process(
         self, make_executor: MakeExecutor, scratch: Path
@@ -227,7 +94,7 @@ class ExecutorSuite:
         for attempt, deliveries in watched.seen.items():
             for delivery in deliveries:
                 for event in delivery.events:
-                    assert _trial(event) == delivery.trial == watched.started[attempt]
+                    assert trial_of(event) == delivery.trial == watched.started[attempt]
                     if isinstance(event, EpochFinished):
                         epochs[event.trial].append(event.epoch)
         assert sum(map(len, epochs.values())) > 16
@@ -255,11 +122,11 @@ class ExecutorSuite:
         self, make_executor: MakeExecutor, job_store: Store
     ) -> None:
         """It has at least one slot, and takes as many tasks at a time as it has slots."""
-        executor = Watched(make_executor(_job(Steady, job_store)))
+        executor = Watched(make_executor(job_of(Steady, job_store)))
         try:
             assert executor.slots >= 1
-            tasks = [_task(trial) for trial in range(executor.slots)]
-            assert set(map(_trial, _drained(executor, tasks))) == set(range(len(tasks)))
+            tasks = [task_of(trial) for trial in range(executor.slots)]
+            assert set(map(trial_of, drained(executor, tasks))) == set(range(len(tasks)))
         finally:
             executor.close()
 
@@ -268,10 +135,10 @@ class ExecutorSuite:
     ) -> None:
         """Before `recorded` is called, no further epoch of a task is trained."""
         witness = scratch / "epochs"
-        job = replace(_job(Counted, job_store), dataset=str(witness))
+        job = replace(job_of(Counted, job_store), dataset=str(witness))
         executor = Watched(make_executor(job))
         try:
-            executor.start(_task(0))
+            executor.start(task_of(0))
             for epochs in (1, 2, 3):
                 while len(executor.seen["a0"]) < epochs:
                     executor.deliveries()
@@ -279,7 +146,7 @@ class ExecutorSuite:
                 assert len(executor.seen["a0"]) == epochs
                 assert witness.read_text() == epochs * "."
                 executor.recorded()
-            assert _drained(executor, []) == [TaskEnded(0)]
+            assert drained(executor, []) == [TaskEnded(0)]
         finally:
             executor.close()
 
@@ -287,19 +154,19 @@ class ExecutorSuite:
         self, make_executor: MakeExecutor, job_store: Store
     ) -> None:
         """After `stop`, epochs in flight are delivered, no further epoch begins, and tasks end."""
-        executor = Watched(make_executor(_job(Slow, job_store)))
+        executor = Watched(make_executor(job_of(Slow, job_store)))
         try:
-            tasks = [_task(trial, limit=_MANY) for trial in range(executor.slots)]
+            tasks = [task_of(trial, limit=MANY) for trial in range(executor.slots)]
             for task in tasks:
                 executor.start(task)
             begun = [event for d in executor.deliveries() for event in d.events]
             executor.stop()
             executor.recorded()
-            events = _drained(executor, [])
+            events = drained(executor, [])
             trained = [e for e in [*begun, *events] if isinstance(e, EpochFinished)]
             ended = [e.trial for e in [*begun, *events] if isinstance(e, TaskEnded)]
             assert sorted(ended) == [task.trial for task in tasks]
-            assert len(trained) < _MANY
+            assert len(trained) < MANY
             assert not [e for e in events if isinstance(e, TrialFailed | TrialStopped)]
         finally:
             executor.close()
@@ -309,8 +176,8 @@ class ExecutorSuite:
     ) -> None:
         """After `close`, even in the middle of a task, no process and no thread of it is left."""
         before = _alive()
-        executor = make_executor(_job(Slow, job_store))
-        executor.start(_task(0, limit=_MANY))
+        executor = make_executor(job_of(Slow, job_store))
+        executor.start(task_of(0, limit=MANY))
         executor.deliveries()
         executor.close()
         assert _alive() <= before
@@ -319,16 +186,16 @@ class ExecutorSuite:
         self, make_executor: MakeExecutor, job_store: Store
     ) -> None:
         """What a trainer raises arrives as TrialFailed, with its traceback, and ends the task."""
-        executor = Watched(make_executor(_job(Raises, job_store)))
+        executor = Watched(make_executor(job_of(Raises, job_store)))
         try:
-            first, failed, ended = _drained(executor, [_task(7)])
+            first, failed, ended = drained(executor, [task_of(7)])
             assert isinstance(first, EpochFinished)
             assert isinstance(failed, TrialFailed)
             assert failed[:4] == (7, 1, "raised", "ValueError: no way on: größer")
             assert "train_epoch" in failed.traceback
             assert ended == TaskEnded(7)
             # And the worker goes on with the next task.
-            assert _drained(executor, [_task(8)])[-1] == TaskEnded(8)
+            assert drained(executor, [task_of(8)])[-1] == TaskEnded(8)
         finally:
             executor.close()
 
@@ -336,9 +203,9 @@ class ExecutorSuite:
         self, make_executor: MakeExecutor, job_store: Store
     ) -> None:
         """StopTraining arrives as TrialStopped, together with the epoch that it ended."""
-        executor = Watched(make_executor(_job(Stops, job_store)))
+        executor = Watched(make_executor(job_of(Stops, job_store)))
         try:
-            events = _drained(executor, [_task(7)])
+            events = drained(executor, [task_of(7)])
             assert [type(event) for event in events] == [
                 EpochFinished,
                 EpochFinished,
@@ -349,6 +216,30 @@ class ExecutorSuite:
         finally:
             executor.close()
 
+    @pytest.mark.slow
+    def test_a_preemption_costs_an_epoch_and_blames_nobody(
+        self,
+        make_executor: MakeExecutor,
+        job_store: Store,
+        scratch: Path,
+        preemptions: Sequence[Preemption],
+    ) -> None:
+        """However often what trains is preempted in an epoch, its trial neither fails nor differs.
+
+        No TrialFailed is delivered, and no WorkerDied but of a signal that asks for a stop. The
+        task ends, and can be started again.
+        """
+        trained = []
+        for name, met in (("met", preemptions), ("unmet", ())):
+            job = replace(job_of(Parent, job_store), dataset=str(scratch / name))
+            events = events_in_spite_of(met, make_executor(job), scratch / name)
+            assert not [event for event in events if isinstance(event, TrialFailed)]
+            died = [event for event in events if isinstance(event, WorkerDied)]
+            assert [death for death in died if not preempted(death)] == []
+            trained.append([e[:4] for e in events if isinstance(e, EpochFinished)])
+        assert trained[0] == trained[1]
+        assert [epoch for _, epoch, *_ in trained[0]] == [0, 1, 2]
+
     def test_what_must_end_the_run_is_raised(
         self, make_executor: MakeExecutor, scratch: Path
     ) -> None:
@@ -357,7 +248,7 @@ class ExecutorSuite:
         Or the executor tries the store as it is made, and so cannot even be made.
         """
         with pytest.raises(CheckpointError, match="no space left"):
-            _trained(make_executor, _job(Steady, FullStore(scratch / "full")))
+            _trained(make_executor, job_of(Steady, FullStore(scratch / "full")))
 
 
 def _watched(make_executor: MakeExecutor, seed: int | None, job: Job) -> Watched:
@@ -391,43 +282,12 @@ def _watch(make_executor: MakeExecutor, folder: Path) -> Watched:
     return made[0]
 
 
-def _job(trainer: type[Climb], store: Store) -> Job:
-    return Job(
-        trainer=trainer(Corners),
-        dataset=None,
-        params_cls=Corners,
-        metric=Climb.metric,
-        seed=1,
-        store=store,
-    )
-
-
-def _task(trial: int, limit: float = 3) -> Task:
-    params = Corners.space().point(trial).to_json()
-    return Task(trial, f"a{trial}", params, epochs=0, seconds=0.0, limit=limit, timed=False)
-
-
 def _trained(make_executor: MakeExecutor, job: Job) -> None:
     executor = Watched(make_executor(job))
     try:
-        _drained(executor, [_task(0)])
+        drained(executor, [task_of(0)])
     finally:
         executor.close()
-
-
-def _drained(executor: Watched, tasks: list[Task]) -> Events:
-    """Start tasks, and return all events up to the end of the last task."""
-    for task in tasks:
-        executor.start(task)
-    events: Events = []
-    while executor.running:
-        events += [event for delivery in executor.deliveries() for event in delivery.events]
-        executor.recorded()
-    return events
-
-
-def _trial(event: Event | TaskEnded) -> int:
-    return -1 if isinstance(event, SpaceExhausted) else event.trial
 
 
 def _alive() -> set[object]:

@@ -136,7 +136,7 @@ class Remote(Executor, Generic[P]):
             del works[item.attempt]
         self._found.append(item.delivery())
 
-    def left(self, place: P, blame: str = "") -> None:
+    def left(self, place: P, blame: str = "", *, preempted: bool = False) -> None:
         """Let a place go, and with it what it trained: new attempts go on from checkpoints.
 
         That is no death: places are lost for reasons of their own, and no trial is to fail because
@@ -147,12 +147,14 @@ class Remote(Executor, Generic[P]):
             place: the place; if it has not joined, there is nothing to do.
             blame: what shows that the task itself has taken the place down, if that is known: then
                 it counts at once.
+            preempted: whether it was asked to leave, as by whoever needs its machine: then it never
+                counts.
         """
         for attempt, work in self._works.pop(place, {}).items():
             trial = work.task.trial
-            losses = self._losses[trial] = self._losses.get(trial, 0) + 1
+            losses = self._losses[trial] = self._losses.get(trial, 0) + (not preempted)
             events: list[Event | TaskEnded] = [TaskEnded(trial)]
-            if blame or losses > self.spared:
+            if not preempted and (blame or losses > self.spared):
                 name = self.name(place)
                 lost = f"{name[:1].upper()}{name[1:]} was lost with it"
                 told = blame or f"{lost}: {losses} losses without an epoch."

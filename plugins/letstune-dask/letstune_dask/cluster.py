@@ -83,10 +83,11 @@ class Heard(NamedTuple):
 
 
 class Left(NamedTuple):
-    """A Dask worker does not train any more."""
+    """A Dask worker does not train any more; ``asked``, if it was asked to leave the cluster."""
 
     member: Member
     why: str
+    asked: bool
 
 
 class Refused(NamedTuple):
@@ -285,7 +286,7 @@ class Cluster:
         try:
             why = await self._see_to(member)
             if member.joined:
-                self.news.put(Left(member, why))
+                self.news.put(Left(member, why, await self._was_asked(member)))
             # If it was the link, the worker would go on to train for nobody, and keep the thread
             # and the resources that the next actor needs. (Dask lets go of an actor only once
             # what its calls have left here is collected as garbage.)
@@ -297,6 +298,22 @@ class Cluster:
             self._release(member)
             if self._members.get(member.address) is member:
                 del self._members[member.address]
+
+    async def _was_asked(self, member: Member) -> bool:
+        """Tell whether a worker was told to close: by a signal to its nanny, or by its lifetime.
+
+        Not so if it was killed, which may be the doing of what it trained.
+        """
+        try:
+            asking = self._client.scheduler.events(topic=member.address)
+            events = await asyncio.wait_for(asking, PATIENCE)
+        except Exception:  # noqa: BLE001 (of whatever class: nobody knows then)
+            return False
+        return any(
+            about.get("expected") or str(about.get("status")).startswith("closing")
+            for _, about in events
+            if isinstance(about, dict)
+        )
 
     async def _see_to(self, member: Member) -> str:
         """Have a worker train, and return why it does not do so any more."""

@@ -120,11 +120,11 @@ class DaskExecutor(Remote[Member]):
                 self.joined(member)
             case Heard(member, items):
                 self.heard(member, items)
-            case Left(member, why):
+            case Left(member, why, asked):
                 lost = len(self.tasks(member))
                 told = f" {lost} of its trials go on from their last checkpoints." if lost else ""
                 self.say(f"{self.name(member)} is gone: {why}.{told}", again=True)
-                self.left(member)
+                self.left(member, preempted=asked)
             case Refused(error):
                 self.say(f"{error} The run goes on without it.")
             case Lost(why):

@@ -100,8 +100,9 @@ class LocalCluster:
         """Kill a worker, its nanny included, and nothing else."""
         process = self.workers.pop(name)
         for child in [*psutil.Process(process.pid).children(), process]:
-            if child is process or MARK not in psutil.Process(child.pid).environ():
-                os.kill(child.pid, signal.SIGKILL)
+            with suppress(psutil.NoSuchProcess, ProcessLookupError):  # it has just ended
+                if child is process or MARK not in psutil.Process(child.pid).environ():
+                    os.kill(child.pid, signal.SIGKILL)
         process.wait()
 
     def kill_scheduler(self) -> None:

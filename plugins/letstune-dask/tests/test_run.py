@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -208,7 +209,7 @@ def test_a_cluster_with_all_sorts_of_trouble(own_cluster: LocalCluster, tmp_path
         tune(path, 0.2, workers=own_cluster.address)
     thread.join()
     epochs = len(wanted(tmp_path)["epochs"])
-    assert 14 <= recorded_epochs(path) < epochs - 6
+    assert 14 <= recorded_epochs(path) <= epochs - 3
 
     own_cluster.start_scheduler()
     names[:] = [own_cluster.start_worker() for _ in range(3)]
@@ -258,7 +259,8 @@ def test_a_worker_that_stays_and_loses_its_actor_goes_on_at_once(
         monkeypatch, lambda _, times: times <= TRIES and recorded_epochs(path) >= 2 + 3 * times
     )
     tune(path, workers=own_cluster.address)
-    assert time.monotonic() - moments[0] < LEASE
+    # Each time for itself: on a busy machine, all of them may take that long.
+    assert all(b - a < LEASE for a, b in pairwise([*moments, time.monotonic()]))
     assert facts(path) == wanted(tmp_path)
     told = capfd.readouterr().err
     assert told.count("is gone: ") == TRIES + 1
@@ -336,9 +338,8 @@ def test_training_does_not_survive_its_owner(cluster: LocalCluster, tmp_path: Pa
     path = tmp_path / "run.db"
     call = f"tune(Path({str(path)!r}), 0.5, workers={cluster.address!r})"
     code = f"from test_run import Path, tune; {call}"
-    owner = subprocess.Popen(
-        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(TESTS)}
-    )
+    paths = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
+    owner = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": paths})
     try:
         wait_until(lambda: recorded_epochs(path) >= 2)
         assert training()

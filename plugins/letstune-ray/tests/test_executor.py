@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ from letstune.errors import (
     TrainerError,
     WorkerError,
 )
-from letstune.testing import ExecutorSuite, facts
+from letstune.testing import ExecutorSuite, Preemption, Victim, by_signals, facts
 from letstune.training import DirectoryStore
 from letstune.workers import EpochFinished, Job, TaskEnded, TrialFailed
 
@@ -68,14 +68,38 @@ def make(ray: Any, make_job: Callable[..., Job]) -> Iterator[MakeExecutor]:
 
 class TestRayExecutor(ExecutorSuite):
     @pytest.fixture
-    def make_executor(self, ray: Any, tmp_path: Path) -> Any:
+    def made(self) -> list[RayExecutor]:
+        return []
+
+    @pytest.fixture
+    def make_executor(self, ray: Any, tmp_path: Path, made: list[RayExecutor]) -> Any:
         def make(job: Any) -> RayExecutor:
             own = Job.of(
                 job.trainer, job.dataset, job.store, journal=tmp_path / "x.db", seed=job.seed
             )
-            return RayExecutor("ray://auto", own, token=secrets.token_hex(4), workers=2)
+            made.append(RayExecutor("ray://auto", own, token=secrets.token_hex(4), workers=2))
+            return made[-1]
 
         return make
+
+    @pytest.fixture
+    def preemptions(self, ray: Any, made: list[RayExecutor]) -> Sequence[Preemption]:
+        """Actors are ended, by Ray and by whoever needs their machine."""
+
+        def kill_actor(victim: Victim) -> None:
+            actor = parent(parent(victim.trains))
+            (place,) = (p for p in made[-1]._places if p.here and p.here.pid == actor)
+            ray.kill(place.actor)
+
+        def end_actor(victim: Victim) -> None:
+            os.kill(parent(parent(victim.trains)), signal.SIGTERM)
+
+        return [*by_signals(), *[kill_actor, end_actor] * 2]
+
+
+def parent(pid: int) -> int:
+    stat = Path(f"/proc/{pid}/stat").read_text()
+    return int(stat.rpartition(")")[2].split()[1])
 
 
 def tune(journal: Path, trainer: Any = None, **options: Any) -> Any:
