@@ -22,10 +22,8 @@ from letstune.rounds.events import (
     TrialStopped,
     WorkerDied,
 )
-from letstune.rounds.failures import signature
 from letstune.telling.lines import say
 from letstune.workers.executor import Delivery
-from letstune.workers.experience import ENOUGH as ENOUGH
 from letstune.workers.experience import Experience
 from letstune.workers.messages import (
     CUT_OFF,
@@ -37,6 +35,7 @@ from letstune.workers.messages import (
     Ready,
     unpack,
 )
+from letstune.workers.second_opinion import SecondOpinion
 from letstune.workers.silence import Silence
 from letstune.workers.timeouts import Timeouts
 from letstune.workers.work import Work
@@ -118,8 +117,7 @@ class Slot:
         self._loaded = True  # whether the dataset was loaded then
         self._stage = 0
         self._leaving = False  # whether the process is to end before anything else is trained
-        self._again: Task | None = None  # what to train then
-        self._doubt: TrialFailed | None = None  # what happened to it in a process that was used
+        self._opinion = SecondOpinion(self._experience)
 
     @property
     def task(self) -> Task | None:
@@ -263,25 +261,16 @@ class Slot:
         self._time.within(GRACE)
         process.hang_up()
 
-    # Second opinion
-
     def _believe(self, process: WorkerProcess, work: Work, failure: TrialFailed) -> bool:
-        """Tell whether a failure is the trial's own; else, have it trained again.
+        """Tell whether a failure is the trial's own; if not, it is trained again.
 
-        Either way, the process is replaced: who knows what the trial did to it. And what fails in
-        one that others were trained in may be their doing.
+        Either way, the process is replaced: who knows what the trial did to it.
         """
         self._leave(process)
         if process.signals:
             self._excuse(work, process.signals, failure.message)
             return False
-        if not self._fresh and not self._experience.believes(failure):
-            self._again, self._doubt = work.rest, failure
-            return False
-        if self._doubt is not None and signature(self._doubt) == signature(failure):
-            self._experience.confirm(failure)
-        self._doubt = None
-        return True
+        return self._opinion.believes(failure, work, fresh=self._fresh)
 
     def _excuse(self, work: Work, signals: list[int], what: str) -> None:
         """Let an epoch be lost: its worker, or what that had started, was to end from outside."""
@@ -294,11 +283,11 @@ class Slot:
 
     def _left(self, work: Work) -> list[Delivery]:
         """Go on after a process that was to end is gone."""
-        if self._again is None:
+        opinion = self._opinion
+        if opinion.again is None:
             return [self._deliver(work, [TaskEnded(work.task.trial)])]
-        again, doubt = self._again, self._doubt
-        self.start(again)
-        self._doubt = doubt
+        self.start(opinion.again)
+        self._opinion, opinion.again = opinion, None
         return []
 
     def _drop(self, message: Message) -> None:
@@ -313,12 +302,7 @@ class Slot:
         delivery = Delivery(work.task.trial, work.task.attempt, events, error)
         self._in_flight = False
         work.see(events)
-        if self._doubt is not None and isinstance(events[0], EpochFinished | TrialStopped):
-            say(
-                f"letstune: trial {work.task.trial} failed in a process that had trained others, "
-                f"and not in a fresh one, so it goes on: {self._doubt.message}"
-            )
-            self._doubt = None
+        self._opinion.see(work.task.trial, events)
         over = isinstance(events[-1], TaskEnded)
         self._listening = not over and not self._leaving
         if over:
