@@ -3,8 +3,8 @@
 import os
 import re
 import signal
+import subprocess
 import sys
-import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -156,6 +156,8 @@ class Stopping(Climb):
     def train_epoch(self, epoch: int) -> dict[str, float]:
         if epoch == 1 and not (self.folder / "stopped").exists():
             (self.folder / "stopped").touch()
+            # So that a test of which this is the end fails, and does not hang.
+            subprocess.Popen(["sh", "-c", f"sleep 30; kill -CONT {os.getpid()}"])
             os.kill(os.getpid(), signal.SIGSTOP)
         return super().train_epoch(epoch)
 
@@ -199,8 +201,8 @@ class Slow(Climb):
         self.folder = Path(dataset)
 
     def train_epoch(self, epoch: int) -> dict[str, float]:
-        while epoch == 1 and not (self.folder / "go").exists():
-            time.sleep(0.01)
+        if epoch == 1:
+            wait_for((self.folder / "go").exists)
         return super().train_epoch(epoch)
 
 
@@ -221,6 +223,15 @@ def test_an_epoch_that_takes_too_long_is_told_without_a_timeout(
     assert "trial 0, in epoch 1, has been silent for" in told[-1]
 
 
+def come(far: RemoteSlots, events: list[Any]) -> list[Any]:
+    """Return what has come so far, and let the workers go on."""
+    for item in far.poll(1):
+        assert isinstance(item, Came), item
+        events += item.events
+        far.obey(Answer(item.attempt, True))
+    return events
+
+
 def test_a_worker_that_was_stopped_between_tasks_is_replaced(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -236,11 +247,7 @@ def test_a_worker_that_was_stopped_between_tasks_is_replaced(
                 os.kill(process.pid, signal.SIGSTOP)
                 wait_for(lambda process=process: process.stopped)
             far.obey(Start(Task(trial, f"a{trial}", params, 0, 0.0, 1, False)))
-            while not (events and isinstance(events[-1], TaskEnded) and events[-1].trial == trial):
-                for item in far.poll(1):
-                    assert isinstance(item, Came), item
-                    events += item.events
-                    far.obey(Answer(item.attempt, True))
+            wait_for(lambda trial=trial: TaskEnded(trial) in come(far, events))
     found = [event.trial for event in events if isinstance(event, EpochFinished)]
     assert found == [0, 1]
     assert capsys.readouterr().err.count("was stopped, as by SIGSTOP, while it had nothing") == 1

@@ -95,7 +95,6 @@ class Silence:
         """Leave time out of account in which this process was suspended."""
         if self.due < math.inf:
             self._since += seconds
-            self.due += seconds
 
     def look(self, pid: int, stopped: bool) -> str:
         """Return what a person should know by now; nothing if all is well, or told already.
