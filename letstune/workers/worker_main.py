@@ -177,6 +177,6 @@ def _train(worker: Worker, task: Task, owner: _Owner, state: ProcessState) -> No
         if not lowered:
             raise
         message, text = told(error)
-        message += f" The trial has lowered limits of its process: {', '.join(lowered)}."
+        message += f" (The trial has lowered limits of its process: {', '.join(lowered)}.)"
         owner.tell(Happened([TrialFailed(task.trial, at, "raised", message, text)], None))
         owner.hear()
