@@ -208,7 +208,7 @@ def test_a_worker_that_dies_after_the_last_epoch_of_a_trial_costs_nothing(
 
     def deadly(self: slots.Slot, go_on: bool) -> None:
         # Once each: it is called again whenever there is news of the other worker.
-        if self.task is not None and self._epoch == 3 and self.task.trial not in killed:
+        if self._work is not None and self._work.epoch == 3 and self.task.trial not in killed:
             assert self._process is not None
             os.kill(self._process.pid, signal.SIGKILL)
             if self.task.trial % 2:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from journal_facts import facts, metrics_of
+from journal_facts import facts, metrics_of, query
 from small_trainers import Climb, Hill, Point, tune
 
 import letstune
@@ -584,7 +584,20 @@ def test_of_load_dataset_it_ends_the_run_with_an_error(
         tune(Quitting(error, "load_dataset"), 2, path, rounds=[1], workers=workers)
 
 
-def test_an_interruption_by_the_keyboard_keeps_its_meaning(path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        tune(Quitting(KeyboardInterrupt, "train_epoch"), 6, path, rounds=[1])
-    assert letstune.load(path).errors == []
+@pytest.mark.parametrize("workers", WORKERS)
+@pytest.mark.parametrize("error", [KeyboardInterrupt, letstune.Interrupted])
+@pytest.mark.parametrize("where", ["load_dataset", "train_epoch"])
+def test_an_interruption_by_the_trainer_keeps_its_meaning(
+    where: str, error: type[BaseException], workers: int | None, path: Path
+) -> None:
+    with pytest.raises(error):
+        tune(Quitting(error, where), 6, path, rounds=[1], workers=workers)
+    assert letstune.load(path).errors == query(path, "SELECT * FROM deaths") == []
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+def test_an_iteration_that_stops_in_load_dataset_is_told_as_such(
+    workers: int | None, path: Path
+) -> None:
+    with pytest.raises(TrainerError, match="load_dataset raised StopIteration: said so"):
+        tune(Quitting(StopIteration, "load_dataset"), 2, path, rounds=[1], workers=workers)

@@ -16,6 +16,7 @@ from letstune.runs.check import check_run
 from letstune.training.stores import DirectoryStore
 from letstune.workers import slot as slots
 from letstune.workers.commands import Answer, Came, Start
+from letstune.workers.experience import ENOUGH
 from letstune.workers.job import Job
 from letstune.workers.remote_slots import RemoteSlots
 
@@ -147,7 +148,7 @@ def test_what_was_confirmed_twice_is_believed(path: Path) -> None:
     tune(Alternating(), 10, path, rounds=[1], workers=1, dataset=str(path.parent))
     assert len(query(path, "SELECT * FROM failures")) == 5
     # Five are well, five fail, and two of these are tried again.
-    assert len(noted(path)) == 5 + 5 + slots.ENOUGH
+    assert len(noted(path)) == 5 + 5 + ENOUGH
 
 
 class Unending(Fragile):

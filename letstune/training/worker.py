@@ -80,7 +80,7 @@ class Worker:
                 yield events, None
                 at += 1
         except _RaisedError as raised:
-            yield [TrialFailed(task.trial, at, "raised", *_told(raised.error))], raised.error
+            yield [TrialFailed(task.trial, at, "raised", *told(raised.error))], raised.error
         self._warn_of_late_imports(task.trial)
         yield [TaskEnded(task.trial)], None
 
@@ -101,7 +101,9 @@ class Worker:
         except (KeyboardInterrupt, Interrupted):
             raise
         except BaseException as raised:
-            error = raised if isinstance(raised, Exception) else _ended_by(trainer, raised)
+            # A StopIteration is none, either: on its way through a generator, it becomes another.
+            plain = isinstance(raised, Exception) and not isinstance(raised, StopIteration)
+            error = raised if plain else _ended_by(trainer, raised)
             error.add_note(
                 f"{type(trainer).__name__}.load_dataset raised this, so no trial was trained. "
                 "Nothing is lost: mend it, and resume. The journal holds the trainer's code as it "
@@ -280,7 +282,7 @@ def _save(model: Any, stops: list[StopTraining], checkpoint: Checkpoint) -> None
         stops.append(stop)
 
 
-def _told(error: BaseException) -> tuple[str, str]:
+def told(error: BaseException) -> tuple[str, str]:
     """Return an exception's message, with its notes, and its traceback."""
     try:
         message = "".join(traceback.format_exception_only(error)).strip()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import traceback
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 from letstune import errors
-from letstune.errors import LetstuneError, WorkerError
+from letstune.errors import Interrupted, LetstuneError, WorkerError
 from letstune.rounds.events import Event, TaskEnded
 
 
@@ -24,11 +25,22 @@ class Began(NamedTuple):
     epoch: int
 
 
+class Change(NamedTuple):
+    """What is no longer as it was in a process before a trial; whether it could be put back."""
+
+    what: str
+    undone: bool
+
+
 class Happened(NamedTuple):
-    """What is to be recorded together, and the exception behind it, if that is letstune's own."""
+    """What is to be recorded together, and the exception behind it, if that is letstune's own.
+
+    With the end of a task comes what it has made of its process.
+    """
 
     events: list[Event | TaskEnded]
     error: bytes | None
+    changes: Sequence[Change] = ()
 
 
 class Raised(NamedTuple):
@@ -53,14 +65,26 @@ class Raised(NamedTuple):
 
 Message = Ready | Began | Happened | Raised
 
+INTERRUPTIONS: Final = (Interrupted, KeyboardInterrupt)
+"""What ends a run and is no `Exception`: from a worker, it means what it means in this process."""
+
+ENDINGS: Final = (Exception, *INTERRUPTIONS)
+"""What may be raised where tasks are trained, and is the owner's to judge."""
+
+CUT_OFF: Final = 113
+"""The exit code of a worker whose trainer has closed the connection to the owner."""
+
 
 def pack(error: BaseException | None) -> bytes | None:
-    """Return an exception as text, if it is letstune's own; else None.
+    """Return an exception as text, if it is letstune's own or an interruption; else None.
 
     An exception of the trainer's is of a class of its own, and to bring it back is to run what
     that class says. What there is to know of it is in its traceback. So this is JSON and no
     pickle: the name of a class in `letstune.errors`, the message, and the notes.
     """
+    if isinstance(error, INTERRUPTIONS):
+        name = "Interrupted" if isinstance(error, Interrupted) else "KeyboardInterrupt"
+        return json.dumps([name, str(getattr(error, "journal", "")), []]).encode()
     if not isinstance(error, LetstuneError):
         return None
     own = (cls.__name__ for cls in type(error).__mro__ if vars(errors).get(cls.__name__) is cls)
@@ -71,11 +95,15 @@ def pack(error: BaseException | None) -> bytes | None:
         return None
 
 
-def unpack(error: bytes | None) -> LetstuneError | None:
-    """Return an exception of letstune's that a worker sent; None if it was another one."""
+def unpack(error: bytes | None) -> BaseException | None:
+    """Return an exception that a worker sent, if `pack` could; else None."""
     if error is None:
         return None
     name, message, notes = json.loads(error)
+    if name == "KeyboardInterrupt":
+        return KeyboardInterrupt()
+    if name == "Interrupted":
+        return Interrupted(message)
     found = vars(errors).get(name)
     if not (isinstance(found, type) and issubclass(found, LetstuneError)):
         return None

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections import Counter
 from collections.abc import Sequence
 from multiprocessing.connection import wait
 from typing import Final
 
 from letstune.rounds.events import Task, TaskEnded
 from letstune.workers.executor import Delivery, Executor
+from letstune.workers.experience import Experience
 from letstune.workers.job import Job
 from letstune.workers.machine import thread_limits
+from letstune.workers.messages import ENDINGS
 from letstune.workers.slot import GRACE, SUSPENDED, Slot
 
 NOTICE: Final = 8.0
@@ -55,10 +56,10 @@ class ProcessExecutor(Executor):
         self._job = job.without_dataset()
         self._stopped = False
         self._notice = math.inf
-        self._raised: Exception | None = None
+        self._raised: BaseException | None = None
         self._ended: list[Delivery] = []
         limits = thread_limits(workers, os.environ, threads)
-        confirmed: Counter[tuple[str, str, str]] = Counter()
+        experience = Experience()
         self._slots = [
             Slot(
                 self._file,
@@ -68,7 +69,7 @@ class ProcessExecutor(Executor):
                 else limits,
                 epoch_timeout=epoch_timeout,
                 trial_timeout=trial_timeout,
-                confirmed=confirmed,
+                experience=experience,
             )
             for number in range(workers)
         ]
@@ -98,7 +99,7 @@ class ProcessExecutor(Executor):
             for slot in dict.fromkeys(news):
                 try:
                     found += slot.poll()
-                except Exception as error:  # noqa: BLE001 (raised below, after what came with it)
+                except ENDINGS as error:  # raised below, after what came with it
                     self._raised = error
             if found or moment >= until:
                 return found

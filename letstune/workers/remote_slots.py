@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
 from collections.abc import Sequence
 from multiprocessing.connection import wait
 from typing import IO, Any
@@ -15,8 +14,9 @@ from typing import IO, Any
 from letstune.rounds.events import TaskEnded
 from letstune.workers.commands import Answer, Came, Cancel, Command, Item, Start, Stop
 from letstune.workers.executor import Delivery
+from letstune.workers.experience import Experience
 from letstune.workers.machine import thread_limits
-from letstune.workers.messages import Raised
+from letstune.workers.messages import ENDINGS, Raised
 from letstune.workers.slot import GRACE, SUSPENDED, Slot
 
 
@@ -45,7 +45,7 @@ class RemoteSlots:
         trial_timeout: float | None = None,
     ) -> None:
         limits = thread_limits(len(tokens), os.environ, threads)
-        confirmed: Counter[tuple[str, str, str]] = Counter()
+        experience = Experience()
         self._slots = [
             Slot(
                 job,
@@ -53,7 +53,7 @@ class RemoteSlots:
                 limits,
                 epoch_timeout=epoch_timeout,
                 trial_timeout=trial_timeout,
-                confirmed=confirmed,
+                experience=experience,
             )
             for token in tokens
         ]
@@ -83,7 +83,7 @@ class RemoteSlots:
                         slot.cancel()
                 case Stop():
                     return self._end_what_is_cold()
-        except Exception as error:  # noqa: BLE001 (it is the owner's to judge)
+        except ENDINGS as error:
             return [Raised.of(error)]
         return []
 
@@ -121,7 +121,7 @@ class RemoteSlots:
         for slot in dict.fromkeys(news):
             try:
                 items += map(Came.of, slot.poll())
-            except Exception as error:  # noqa: BLE001 (the others may still have something to tell)
+            except ENDINGS as error:  # the others may still have something to tell
                 items.append(Raised.of(error))
         return items
 

@@ -8,20 +8,34 @@ costs the epoch in flight only.
 from __future__ import annotations
 
 import faulthandler
+import fcntl
 import os
+import resource
 import signal
-import traceback
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
-from letstune.rounds.events import Task, TaskEnded
+from letstune.rounds.events import EpochFinished, Task, TaskEnded, TrialFailed
 from letstune.rounds.seeding import Purpose
-from letstune.training.worker import Worker
+from letstune.training.worker import Worker, told
 from letstune.workers.job import Job
-from letstune.workers.messages import Began, Happened, Message, Raised, Ready, pack
+from letstune.workers.messages import (
+    CUT_OFF,
+    ENDINGS,
+    Began,
+    Happened,
+    Message,
+    Raised,
+    Ready,
+    pack,
+)
+from letstune.workers.process_state import ProcessState, identity
 from letstune.workers.supervisor import OUTSIDE, STACKS
+
+HIGH: Final = 900
+"""Where the descriptors of letstune's own begin, out of the reach of ``os.closerange(3, 256)``."""
 
 
 class _GoneError(Exception):
@@ -33,9 +47,16 @@ class _Owner:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._identity = identity(connection.fileno())
 
     def tell(self, message: Message) -> None:
         """Send a message."""
+        try:
+            mine = identity(self._connection.fileno()) == self._identity
+        except OSError:
+            mine = False
+        if not mine:  # by now, it may be a file of the trainer's, into which to write is to harm
+            os._exit(CUT_OFF)
         try:
             self._connection.send(message)
         except ConnectionError:
@@ -60,8 +81,7 @@ def main(data: int, log: int, job: int, token: str, told: bool) -> None:
         told: whether the owner wants to know of each beginning.
     """
     _leave_signals_to_the_owner()
-    for file in (data, log, job):
-        os.set_inheritable(file, False)  # by what the trainer starts
+    data, log, job = map(_put_away, (data, log, job))
     faulthandler.enable(log)
     # On demand, and not now and then, so that even a worker that is killed had told its last one:
     # with a thread for that, be it Python's or faulthandler's, each fork in a trainer is one of a
@@ -83,18 +103,32 @@ def main(data: int, log: int, job: int, token: str, told: bool) -> None:
             if told:
                 owner.tell(Began(-1))
             worker.prepare()
+            # From now on, since what `load_dataset` does to the process is there for all trials.
+            state = ProcessState([0, 1, 2, data, log])
             owner.tell(Ready())
             while True:
-                _train(worker, owner.hear(), owner)
+                _train(worker, owner.hear(), owner, state)
         except _GoneError:
             pass
-        except Exception as error:  # noqa: BLE001 (it is the owner's to judge)
-            text = traceback.format_exc()
-            error.add_note(f"It was raised in a worker process:\n{text}")
-            owner.tell(Raised(pack(error), text))
+        except ENDINGS as error:
+            raised = Raised.of(error)
+            error.add_note(f"It was raised in a worker process:\n{raised.text}")
+            owner.tell(Raised(pack(error), raised.text))
         finally:
             if worker is not None:
                 worker.close()
+
+
+def _put_away(file: int) -> int:
+    """Return another descriptor for an open file, which is not inherited by what is started.
+
+    A high one, since some programs close a row of low ones, to have none that they do not know.
+    """
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    high = HIGH if most == resource.RLIM_INFINITY else max(0, min(HIGH, most - 8))
+    moved = fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, high)
+    os.close(file)
+    return moved
 
 
 def _leave_signals_to_the_owner() -> None:
@@ -120,12 +154,29 @@ def _leave_signals_to_the_owner() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, OUTSIDE)
 
 
-def _train(worker: Worker, task: Task, owner: _Owner) -> None:
-    for events, error in worker.train(task):
-        owner.tell(Happened(events, pack(error)))
-        if isinstance(events[-1], TaskEnded):
-            return
-        go_on: bool = owner.hear()
-        if not go_on:
-            owner.tell(Happened([TaskEnded(task.trial)], None))
-            return
+def _train(worker: Worker, task: Task, owner: _Owner, state: ProcessState) -> None:
+    at = task.epochs
+    try:
+        for events, error in worker.train(task):
+            at += sum(isinstance(event, EpochFinished) for event in events)
+            over = isinstance(events[-1], TaskEnded)
+            owner.tell(Happened(events, pack(error), state.restore() if over else ()))
+            if over:
+                return
+            go_on: bool = owner.hear()
+            if not go_on:
+                owner.tell(Happened([TaskEnded(task.trial)], None, state.restore()))
+                return
+    except _GoneError:
+        raise
+    except Exception as error:
+        # Of letstune's own, such as a checkpoint that cannot be stored: it ends the run, since it
+        # would be each trial's. But not what a trial has brought about by its limits.
+        lowered = state.lowered()
+        state.restore()
+        if not lowered:
+            raise
+        message, text = told(error)
+        message += f" (The trial has lowered limits of its process: {', '.join(lowered)}.)"
+        owner.tell(Happened([TrialFailed(task.trial, at, "raised", message, text)], None))
+        owner.hear()

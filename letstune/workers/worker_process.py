@@ -227,6 +227,15 @@ class WorkerProcess:
         self.control.close()
         self._log.close()
 
+    @property
+    def stopped(self) -> bool:
+        """Whether it is stopped, as by SIGSTOP; no, where there is no /proc to tell."""
+        try:
+            stat = Path(f"/proc/{self.pid}/stat").read_bytes()
+        except OSError:
+            return False
+        return stat.rpartition(b")")[2].split()[0] == b"T"
+
     def _over(self, timeout: float) -> bool:
         """Wait until the supervisor has ended, and so all else, for some seconds at most."""
         with suppress(subprocess.TimeoutExpired):
