@@ -26,7 +26,7 @@ from letstune.rounds.events import (
 from letstune.runs.check import check_run
 from letstune.runs.loop import Runner
 from letstune.training import pickling
-from letstune.training.worker import Worker
+from letstune.training.worker import Assignment, Worker
 from letstune.workers.executor import Delivery, Executor
 from letstune.workers.process_executor import ProcessExecutor
 
@@ -158,15 +158,15 @@ def test_order_deaths_and_ghosts_change_nothing_and_no_checkpoint_in_use_is_dele
 
         def make_executor(run: Any, plan: Any, *_: Any) -> Any:
             def make(token: str) -> Worker:
-                return Worker(
-                    lambda: pickling.clone(run.trainer),
-                    run.dataset,
-                    run.trainer.params_cls,
-                    plan.metric,
-                    plan.seed,
-                    run.store,
-                    token,
+                assignment = Assignment(
+                    make_trainer=lambda: pickling.clone(run.trainer),
+                    dataset=run.dataset,
+                    params_cls=run.trainer.params_cls,
+                    metric=plan.metric,
+                    seed=plan.seed,
+                    store=run.store,
                 )
+                return Worker(assignment, token)
 
             made.append(Scrambled(make, random.Random(seed), run.store, late))
             return made[0]

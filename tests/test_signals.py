@@ -327,9 +327,7 @@ class ThreeAtATime(Executor):
     at_once = False
 
     def __init__(self, worker: Worker) -> None:
-        given = (worker._make_trainer, worker._dataset, worker._params_cls)
-        more = (worker._metric, worker._seed, worker._keeper._store)
-        self.idle = [Worker(*given, *more, f"slot{i}") for i in range(3)]
+        self.idle = [Worker(worker.assignment, f"slot{i}") for i in range(3)]
         self.busy: list[Any] = []  # task, worker, outcomes to come, outcome in flight
         self.stopped = False
 

@@ -42,6 +42,8 @@ from letstune.runs.how import own_executor
 from letstune.runs.past import Past, read_past
 from letstune.telling.lines import say
 from letstune.training.checkpoints import Checkpoint, fetch, fetched
+from letstune.training.pickling import dump
+from letstune.training.script import standing_in
 from letstune.training.stores import DirectoryStore, Store, temporary
 from letstune.training.trainer import Trainer
 from letstune.workers.executor import Executor
@@ -83,7 +85,8 @@ def retrain(
     with _workplace(target) as place:
         store = DirectoryStore(place)
         task = _first_task(past, store, asked)
-        found, last, end = _train(past, task, store, workers, told)
+        with standing_in(past.trainer, dump("trainer", past.trainer).data):
+            found, last, end = _train(past, task, store, workers, told)
         compared = Comparison(
             start=task.epochs,
             asked=asked,

@@ -25,7 +25,7 @@ from letstune.telling.observers import Audience
 from letstune.training.checkpoints import Checkpoint
 from letstune.training.pickling import clone, type_name
 from letstune.training.stores import DirectoryStore, Store
-from letstune.training.worker import Outcome, Worker
+from letstune.training.worker import Assignment, Outcome, Worker
 from letstune.workers import job as jobs
 from letstune.workers.executor import Delivery, Executor
 
@@ -136,15 +136,15 @@ class Job:
     def worker(self) -> Worker:
         """Return a worker for this job, with a token of its own."""
         trainer = self.trainer
-        return Worker(
-            lambda: clone(trainer),
-            self.dataset,
-            self.params_cls,
-            self.metric,
-            self.seed,
-            self.store,
-            secrets.token_hex(4),
+        assignment = Assignment(
+            make_trainer=lambda: clone(trainer),
+            dataset=self.dataset,
+            params_cls=self.params_cls,
+            metric=self.metric,
+            seed=self.seed,
+            store=self.store,
         )
+        return Worker(assignment, secrets.token_hex(4))
 
     def packed(self) -> jobs.Job:
         """Return what the factory of an executor that trains in other processes gets."""

@@ -8,6 +8,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -26,35 +27,38 @@ Outcome = tuple[list[Event | TaskEnded], BaseException | None]
 """What is to be recorded together, and the exception behind it, if it is a failure."""
 
 
-class Worker:
-    """Trains tasks, and tells what comes of them.
+@dataclass(frozen=True, kw_only=True)
+class Assignment:
+    """What a worker needs of a run.
 
-    Args:
+    Attributes:
         make_trainer: returns a new clone of the trainer.
         dataset: for its `load_dataset`, which is called when the first task comes.
         params_cls: the class of the params.
         metric: the plan's.
         seed: the run's.
         store: for checkpoints.
+    """
+
+    make_trainer: Callable[[], Trainer[Any]]
+    dataset: object
+    params_cls: type[Params]
+    metric: str
+    seed: int
+    store: Store
+
+
+class Worker:
+    """Trains tasks, and tells what comes of them.
+
+    Args:
+        assignment: what it is to train of.
         token: names this worker; no other one, of any run, has the same.
     """
 
-    def __init__(
-        self,
-        make_trainer: Callable[[], Trainer[Any]],
-        dataset: object,
-        params_cls: type[Params],
-        metric: str,
-        seed: int,
-        store: Store,
-        token: str,
-    ) -> None:
-        self._make_trainer = make_trainer
-        self._dataset = dataset
-        self._params_cls = params_cls
-        self._seed = seed
-        self._keeper = Keeper(store, token)
-        self._metric = metric
+    def __init__(self, assignment: Assignment, token: str) -> None:
+        self.assignment = assignment
+        self._keeper = Keeper(assignment.store, token)
         self._trainer: Trainer[Any] | None = None
         self._model: Any = None
         self._fields: dict[str, Any] = {}
@@ -94,10 +98,10 @@ class Worker:
             self._load_dataset()
 
     def _load_dataset(self) -> None:
-        trainer = self._make_trainer()
-        begin(trainer, self._seed, Purpose.LOAD_DATASET, 0, 0)
+        trainer = self.assignment.make_trainer()
+        begin(trainer, self.assignment.seed, Purpose.LOAD_DATASET, 0, 0)
         try:
-            trainer.load_dataset(self._dataset)
+            trainer.load_dataset(self.assignment.dataset)
         except (KeyboardInterrupt, Interrupted):
             raise
         except BaseException as raised:
@@ -128,7 +132,7 @@ class Worker:
         """Seed everything for the next call of the trainer, and return whom to call."""
         if self._trainer is None:
             raise RuntimeError("a task before load_dataset")
-        begin(self._trainer, self._seed, purpose, trial, epoch)
+        begin(self._trainer, self.assignment.seed, purpose, trial, epoch)
         return self._model
 
     def _epochs(self, task: Task) -> Iterator[list[Event | TaskEnded]]:
@@ -171,8 +175,8 @@ class Worker:
             returned, ends = stop.metric_values, (TrialStopped(number, epoch),)
         seconds = _passed(clock)
         where = f"Training trial {number}, epoch {epoch},"
-        values = _call(metric_values, returned, self._metric, where)
-        value = standing(self._metric, values)
+        values = _call(metric_values, returned, self.assignment.metric, where)
+        value = standing(self.assignment.metric, values)
         stops: list[StopTraining] = []
         name = f"t{number:05}-e{epoch:05}-{attempt}"
         stored = self._keeper.save(name, partial(_save, model, stops))
@@ -194,7 +198,7 @@ class Worker:
 
     def _start(self, task: Task) -> None:
         """Bring the model to where the task's next epoch begins."""
-        number, params = task.trial, self._params_cls.from_json(task.params)
+        number, params = task.trial, self.assignment.params_cls.from_json(task.params)
         self._forget()
         if task.checkpoint is None:
             model = self._begin(Purpose.CREATE_MODEL, number, 0)

@@ -11,7 +11,7 @@ from letstune.rounds.events import Task, TaskEnded
 from letstune.training.pickling import clone
 from letstune.training.stores import Store
 from letstune.training.trainer import Trainer, check_trainer, params_class
-from letstune.training.worker import Outcome, Worker
+from letstune.training.worker import Assignment, Outcome, Worker
 from letstune.workers.executor import Delivery, Executor
 
 
@@ -33,15 +33,15 @@ class InProcessJob:
         Args:
             token: names it; no other worker, of any run, has the same.
         """
-        return Worker(
-            partial(clone, self.trainer),
-            self.dataset,
-            params_class(self.trainer),
-            check_trainer(self.trainer),
-            self.seed,
-            self.store,
-            token,
+        assignment = Assignment(
+            make_trainer=partial(clone, self.trainer),
+            dataset=self.dataset,
+            params_cls=params_class(self.trainer),
+            metric=check_trainer(self.trainer),
+            seed=self.seed,
+            store=self.store,
         )
+        return Worker(assignment, token)
 
 
 class InProcessExecutor(Executor):

@@ -19,7 +19,8 @@ from letstune.training import pickling
 from letstune.training.checkpoints import Keeper
 from letstune.training.stores import Store
 from letstune.training.trainer import Trainer, check_trainer, params_class
-from letstune.training.worker import Worker
+from letstune.training.worker import Assignment, Worker
+from letstune.workers.set_up import SetUp
 
 PACKAGES: Final = "let workers have the same packages."
 
@@ -38,6 +39,7 @@ class Job:
     metric: str
     seed: int
     versions: Mapping[str, str]
+    set_up: SetUp
 
     @staticmethod
     def of(
@@ -56,6 +58,7 @@ class Job:
             metric=check_trainer(trainer),
             seed=seed,
             versions=_versions(),
+            set_up=SetUp.here(),
         )
 
     def worker(self, token: str, kind: type[Worker] = Worker) -> Worker:
@@ -75,15 +78,15 @@ class Job:
                 f"worker on {platform.node()} has letstune {here['letstune']}. Install the same."
             )
         trainer = self.load_trainer()
-        return kind(
-            lambda: trainer,
-            self._load(self.dataset),
-            params_class(trainer),
-            self.metric,
-            self.seed,
-            self.load_store(),
-            token,
+        assignment = Assignment(
+            make_trainer=lambda: trainer,
+            dataset=self._load(self.dataset),
+            params_cls=params_class(trainer),
+            metric=self.metric,
+            seed=self.seed,
+            store=self.load_store(),
         )
+        return kind(assignment, token)
 
     def load_trainer(self, help_with: str = PACKAGES) -> Trainer[Any]:
         """Return a clone of the trainer.

@@ -12,13 +12,14 @@ import fcntl
 import os
 import resource
 import signal
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from multiprocessing.connection import Connection
 from types import FrameType
 from typing import Any, Final
 
 from letstune.rounds.events import EpochFinished, Task, TaskEnded, TrialFailed
 from letstune.rounds.seeding import Purpose
+from letstune.training.script import standing_in
 from letstune.training.worker import Worker, told
 from letstune.workers.job import Job
 from letstune.workers.messages import (
@@ -88,7 +89,7 @@ def main(data: int, log: int, job: int, token: str, told: bool) -> None:
     # process with threads, of which Python warns; with a signal, system calls of C libraries are
     # interrupted that do not expect it.
     faulthandler.register(STACKS, log, all_threads=True)
-    with Connection(data) as connection:
+    with Connection(data) as connection, ExitStack() as opened:
         owner = _Owner(connection)
 
         class Telling(Worker):
@@ -98,7 +99,11 @@ def main(data: int, log: int, job: int, token: str, told: bool) -> None:
 
         worker: Worker | None = None
         try:
-            worker = Job.read(job).worker(token, Telling if told else Worker)
+            read = Job.read(job)
+            read.set_up.apply()
+            worker = read.worker(token, Telling if told else Worker)
+            trainer = worker.assignment.make_trainer()
+            opened.enter_context(standing_in(trainer, read.trainer.data))
             os.close(job)
             if told:
                 owner.tell(Began(-1))
