@@ -188,6 +188,8 @@ class Plan(How):
     # How many threads the libraries of a worker process have, since some of them add up in another
     # order with another number. None of a run that began on a cluster, or before this was recorded.
     threads: int | None = None
+    # The most epochs that the rounds allowed when the run began; None if they are in time.
+    horizon: int | None = None
 
     def to_facts(self) -> dict[str, Any]:
         """Return the rows of the journal's table ``plan``: JSON-able values by name."""

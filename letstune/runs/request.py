@@ -243,6 +243,8 @@ class Request:
             store=store.fact(),
             dataset=self.described_dataset,
         )
+        if not plan.rounds.timed:
+            plan = replace(plan, horizon=int(plan.rounds.limits[-1]))
         if self.executor is None:
             plan = replace(plan, threads=own_threads(how_many_workers(plan), os.environ))
         return plan if self.lag is not None else replace(plan, lag=first_lag(plan, self.executor))

@@ -255,13 +255,18 @@ def _executor(past: Past, store: Store, workers: int | None) -> Executor:
     apart = bool(plan.workers or plan.gpus) if workers is None else bool(workers)
     token = secrets.token_hex(4)
     job: object = InProcessJob(
-        trainer=past.trainer, dataset=past.dataset, store=store, seed=plan.seed
+        trainer=past.trainer,
+        dataset=past.dataset,
+        store=store,
+        seed=plan.seed,
+        horizon=plan.horizon,
     )
     backend = Backend.own("executor", "in-process", None)
     if apart:
         from letstune.workers.job import Job  # imported late, as in `letstune.runs.tuning`
 
-        job = Job.of(past.trainer, past.dataset, store, journal=past.path, seed=plan.seed)
+        made = Job.of(past.trainer, past.dataset, store, journal=past.path, seed=plan.seed)
+        job = replace(made, horizon=plan.horizon)
         backend = own_executor(replace(plan, workers=1, gpus=None))
         with suppress(PlanError):  # all devices were asked for, and this machine has none
             backend = own_executor(replace(plan, workers=1))

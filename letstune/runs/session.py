@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 import shlex
 from contextlib import closing, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -110,11 +111,14 @@ def _make_runner(opened: Journal, state: State, run: Run, shown: Progress) -> Ru
 
 def _make_executor(run: Run, plan: Plan, path: Path, token: str) -> Executor:
     trainer, dataset, store = run.trainer, run.dataset, run.store
-    job: object = InProcessJob(trainer=trainer, dataset=dataset, store=store, seed=plan.seed)
+    job: object = InProcessJob(
+        trainer=trainer, dataset=dataset, store=store, seed=plan.seed, horizon=plan.horizon
+    )
     if run.executor.name != "in-process":
         from letstune.workers.job import Job  # imported late: a run in this process does without it
 
-        job = Job.of(trainer, dataset, store, journal=path, seed=plan.seed)
+        made = Job.of(trainer, dataset, store, journal=path, seed=plan.seed)
+        job = replace(made, horizon=plan.horizon)
     executor: Executor = run.executor.make(
         job, token=token, epoch_timeout=plan.epoch_timeout, trial_timeout=plan.trial_timeout
     )

@@ -6,7 +6,7 @@
 import math
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Final, Generic, SupportsFloat, TypeVar, get_args, get_origin
 
@@ -30,8 +30,38 @@ Stream = tuple[int, Purpose, int, int]
 # Where a trainer's stream of random numbers is kept in it; names that no user has.
 _STREAM: Final = "__letstune_stream__"
 _RNG: Final = "__letstune_rng__"
+HORIZON: Final = "__letstune_horizon__"
+"""Where a trainer keeps how many epochs a trial has at most."""
 TRAINING: Final = "__letstune_training__"
 """Where a trainer keeps what is to be closed before another training begins, if anything is."""
+
+
+class _Provided:
+    """What letstune provides beside the seed. A trainer's own field of that name comes first."""
+
+    def __init__(self, find: Callable[[Mapping[str, Any]], Any], when: str) -> None:
+        self._find = find
+        self._when = when
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, trainer: object, owner: type) -> Any:
+        if trainer is None:
+            return self
+        if (found := self._find(trainer.__dict__)) is None:
+            raise TrainerError(f"{owner.__name__}.{self._name} exists only {self._when}.")
+        return found
+
+
+def _trial(fields: Mapping[str, Any]) -> int | None:
+    stream: Stream | None = fields.get(_STREAM)
+    return None if stream is None or stream[1] is Purpose.LOAD_DATASET else stream[2]
+
+
+def _horizon(fields: Mapping[str, Any]) -> int | None:
+    horizon: int | None = fields.get(HORIZON)
+    return horizon
 
 
 @public("letstune.training")
@@ -47,10 +77,20 @@ class Trainer(ABC, Generic[P]):
         seed: set before each call of `load_dataset`, `create_model`, `load`, `train_epoch` and
             `train`: a number from 0 to 2**31 - 1 that depends only on the run's seed, the trial and
             the epoch.
+        trial: the id of the trial that is in training.
+        horizon: how many epochs a trial has at most, as the rounds were when the run began: for a
+            schedule, such as a cosine or one cycle. It stays what it is when rounds grow: with
+            another one, the epochs that are recorded would have been others.
     """
 
     params_cls: type[P]
     seed: int
+    if TYPE_CHECKING:
+        trial: int
+        horizon: int
+    else:
+        trial = _Provided(_trial, "in the training of a trial")
+        horizon = _Provided(_horizon, "during a run whose rounds are in epochs, and not in time")
 
     # Type checkers do not see it: to those that do, pyright takes no class attribute in the place
     # of a property, and mypy no property in the place of an attribute. A trainer may have either.

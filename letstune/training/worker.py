@@ -21,7 +21,7 @@ from letstune.rounds.seeding import Purpose, frameworks
 from letstune.space.params import Params
 from letstune.training.checkpoints import Checkpoint, Keeper
 from letstune.training.stores import Store
-from letstune.training.trainer import SimpleTrainer, Trainer, begin, forget, metric_values
+from letstune.training.trainer import HORIZON, SimpleTrainer, Trainer, begin, forget, metric_values
 
 Outcome = tuple[list[Event | TaskEnded], BaseException | None]
 """What is to be recorded together, and the exception behind it, if it is a failure."""
@@ -38,6 +38,7 @@ class Assignment:
         metric: the plan's.
         seed: the run's.
         store: for checkpoints.
+        horizon: how many epochs a trial has at most, for the trainer; None if nobody knows.
     """
 
     make_trainer: Callable[[], Trainer[Any]]
@@ -46,6 +47,7 @@ class Assignment:
     metric: str
     seed: int
     store: Store
+    horizon: int | None = None
 
 
 class Worker:
@@ -99,6 +101,7 @@ class Worker:
 
     def _load_dataset(self) -> None:
         trainer = self.assignment.make_trainer()
+        trainer.__dict__[HORIZON] = self.assignment.horizon
         begin(trainer, self.assignment.seed, Purpose.LOAD_DATASET, 0, 0)
         try:
             trainer.load_dataset(self.assignment.dataset)

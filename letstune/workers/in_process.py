@@ -26,6 +26,7 @@ class InProcessJob:
     dataset: object
     store: Store
     seed: int
+    horizon: int | None = None
 
     def worker(self, token: str) -> Worker:
         """Return a new worker, with a clone of the trainer.
@@ -40,6 +41,7 @@ class InProcessJob:
             metric=check_trainer(self.trainer),
             seed=self.seed,
             store=self.store,
+            horizon=self.horizon,
         )
         return Worker(assignment, token)
 

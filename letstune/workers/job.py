@@ -40,6 +40,7 @@ class Job:
     seed: int
     versions: Mapping[str, str]
     set_up: SetUp
+    horizon: int | None = None
 
     @staticmethod
     def of(
@@ -85,6 +86,7 @@ class Job:
             metric=self.metric,
             seed=self.seed,
             store=self.load_store(),
+            horizon=self.horizon,
         )
         return kind(assignment, token)
 
