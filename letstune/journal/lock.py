@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+from letstune._visible import visible
 from letstune.errors import JournalError, JournalLockedError
 
 _HELD: Final[set[str]] = set()
@@ -123,7 +124,8 @@ def is_locked(path: Path) -> bool:
 def _held_by(journal: Path, holder: bytes) -> str:
     try:
         found = json.loads(holder)
-        who = f"process {found['pid']} on {found['host']} since {found['since']}"
+        said = f"process {found['pid']} on {found['host']} since {found['since']}"
+        who = visible(said, keep="")
     except (ValueError, KeyError, TypeError):  # it is just being written
         who = "another process"
     return (
