@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+from letstune._private import open_file
 from letstune._visible import visible
 from letstune.errors import JournalError, JournalLockedError
 
@@ -62,7 +63,7 @@ class JournalLock:
     def _acquire(self, journal: Path) -> int:
         while True:
             try:
-                file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+                file = open_file(self._path, os.O_RDWR)
             except OSError as error:
                 raise JournalError(
                     f"{journal} cannot be locked: {error.strerror} ({self._path}). A run "

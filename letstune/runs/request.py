@@ -24,6 +24,7 @@ from letstune.runs.backend import Backend
 from letstune.runs.deadline import seconds_left
 from letstune.runs.how import asked_how, first_lag, how_many_workers
 from letstune.runs.pickles import describe_dataset, keep, keep_dataset, versions
+from letstune.runs.sharing import check_sharing, told_of_sharing
 from letstune.training.direction import advice
 from letstune.training.pickling import type_name
 from letstune.training.trainer import SimpleTrainer, check_trainer, params_class
@@ -98,6 +99,7 @@ class Request:
 
     def __post_init__(self) -> None:
         # What can be refused is refused here: each of these is worked out once, and kept.
+        check_sharing()
         _ = self.how, self.values, self.backends, self.lengths
         if self.begins:
             _ = self.told, self.pickles, self.kept_dataset, self.rounds_of(None)
@@ -259,10 +261,11 @@ class Request:
         facts |= {"endless": True} if self.endless else {}
         path, (dataset, why_not) = self.journal, self.kept_dataset
         where = "" if self.named else f"letstune: {path}; resume with: {to_resume(path)}"
+        notes = (where, told_of_sharing(path), why_not, advice(self.trainer, plan.metric))
         return First(
             facts=facts,
             pickles=[*self.pickles, *([] if dataset is None else [dataset])],
-            notes=[note for note in (where, why_not, advice(self.trainer, plan.metric)) if note],
+            notes=[note for note in notes if note],
         )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from letstune.errors import StoreError
-from letstune.training import GONE
+from letstune.training import GONE, tighten
 
 from letstune_fsspec.options import BUCKETS, FOLDERS, scheme_of, where_secrets_go
 
@@ -167,6 +167,7 @@ class Place:
         path = self._path(name)
         self.trying(lambda: self._fs.pipe_file(path, data))
         if self._synced:
+            tighten(Path(path))
             _sync(Path(path))
 
     def write_verified(self, name: str, data: bytes) -> None:
@@ -182,6 +183,7 @@ class Place:
 
         self.trying(write)
         if self._synced:
+            tighten(Path(path))
             _sync(Path(path))
 
     def verify(self, folder: str, wanted: dict[str, int]) -> None:
@@ -223,6 +225,8 @@ class Place:
             path = Path(self._path(folder))
             new = [p for p in (path, *path.parents) if not p.exists()] if self._synced else []
             self.trying(lambda: self._fs.makedirs(self._path(folder), exist_ok=True))
+            for made in reversed(new):  # the outermost first, which may hide the others
+                tighten(made)
             for made in new:
                 _sync(made.parent)
 
