@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
 from letstune.errors import PlanError
+from letstune.plugins.harmless import told
 from letstune.rounds.numbers import whole_number
 from letstune.rounds.pickles import Pickle
 from letstune.rounds.plan import SIMPLE_ROUNDS, Plan, Rounds
@@ -117,10 +118,24 @@ class Request:
         """Whether the session is to end at some time."""
         return self.until is not None or self.for_ is not None
 
+    @property
+    def records(self) -> bool:
+        """Whether what is asked for gets into the journal, and is not there already."""
+        return not (self.begins and self.journal.exists())
+
+    def _made(self, kind: str, given: Any) -> Backend:
+        backend = Backend.of(kind, given, self.journal)
+        if self.records:
+            backend.check_harmless()
+        return backend.ready()
+
     @cached_property
     def executor(self) -> Backend | None:
         """The executor of a plugin, if one is asked for."""
-        return Backend.elsewhere(self.workers)
+        found = Backend.elsewhere(self.workers)
+        if found is not None and self.records:
+            found.check_harmless()
+        return found
 
     @cached_property
     def how(self) -> dict[str, Any]:
@@ -148,10 +163,10 @@ class Request:
         """The sampler and the store, if they are asked for, made."""
         asked = {}
         if self.sampler is not RECORDED:
-            asked["sampler"] = Backend.of("sampler", self.sampler, self.journal).ready()
+            asked["sampler"] = self._made("sampler", self.sampler)
             asked["sampler"].make().check(params_class(self.trainer).space())
         if self.store is not RECORDED:
-            asked["store"] = Backend.of("store", self.store, self.journal).ready()
+            asked["store"] = self._made("store", self.store)
         return asked
 
     @cached_property
@@ -161,9 +176,9 @@ class Request:
             return None
         if isinstance(self.observers, str) or not isinstance(self.observers, Iterable):
             raise PlanError(
-                f"observers={self.observers!r}: expected a list of names or Observer objects."
+                f"observers={told(self.observers)}: expected a list of names or Observer objects."
             )
-        return tuple(Backend.of("observer", one, self.journal).ready() for one in self.observers)
+        return tuple(self._made("observer", one) for one in self.observers)
 
     @cached_property
     def pickles(self) -> list[Pickle]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from letstune.errors import StoreError
+from letstune.plugins import redacted
 from letstune.training import GONE, tighten
 
 from letstune_fsspec.options import BUCKETS, FOLDERS, scheme_of, where_secrets_go
@@ -227,7 +228,6 @@ class Place:
             self.trying(lambda: self._fs.makedirs(self._path(folder), exist_ok=True))
             for made in reversed(new):  # the outermost first, which may hide the others
                 tighten(made)
-            for made in new:
                 _sync(made.parent)
 
     def end(self, folder: str) -> None:
@@ -271,7 +271,8 @@ class Place:
 
     def explained(self, error: Exception) -> StoreError:
         """Return an error that says where, what was found, and what to do."""
-        found = f"{type(error).__name__}: {error}".removesuffix(": ").rstrip(".")
+        said = redacted(str(error))  # it may repeat a signed URL
+        found = f"{type(error).__name__}: {said}".removesuffix(": ").rstrip(".")
         if is_refusal(error):
             what = f"{self._uri} refuses access ({found})"
             cure = f"Check what your credentials allow, or {where_secrets_go(self._uri)}"
