@@ -57,7 +57,7 @@ class Cache:
         if not self._folder.is_dir():
             self._folder.mkdir(parents=True, exist_ok=True)
             tighten(self._folder)
-        with FileLock(self._folder / _LOCK, timeout=_PATIENCE):
+        with FileLock(self._folder / _LOCK, timeout=_PATIENCE, mode=0o600):
             size = self._size()
             if size is None or size + len(data) > self._limit:
                 size = self._make_room(len(data))
