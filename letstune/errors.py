@@ -4,9 +4,15 @@ Each derives from `LetstuneError`, and from the builtin that one would catch any
 says where, what was found, what was expected and what to do next.
 """
 
+from letstune._visible import visible
+
 
 class LetstuneError(Exception):
     """The root of letstune's errors: the command line shows one as a line, without a traceback."""
+
+    def __str__(self) -> str:
+        # Messages tell what was found, and Python prints them on terminals by itself.
+        return visible(super().__str__())
 
 
 class SpaceError(LetstuneError, ValueError):

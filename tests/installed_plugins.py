@@ -57,6 +57,8 @@ FOLDERS = """
     from letstune.training.stores import DirectoryStore
 
     class Shelf(DirectoryStore):
+        harmless_options = ["base"]
+
         def __init__(self, uri, *, base):
             super().__init__(Path(base) / uri.removeprefix("shelf://"))
 

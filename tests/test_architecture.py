@@ -28,7 +28,7 @@ WINGS = [
 ]
 """The wings, bottom-up: each imports only those above it in this list. It is the architecture."""
 
-GROUND = ["_version", "_public"]
+GROUND = ["_version", "_public", "_visible", "_private"]
 """What any wing may import."""
 
 PURE = ["errors", "space", "rounds", "samplers"]

@@ -58,7 +58,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"sampler": RandomSampler}, "sampler=.*an object of a class derived from letstune.Sampler"),
     (
         {"sampler": ("random", {"x": 1})},
-        "sampler 'random' of letstune .* with options {'x': 1}: got an unexpected",
+        "sampler 'random' of letstune .* with the options x: got an unexpected",
     ),
     ({"sampler": "grid", "trainer": OfContinuous()}, "needs a finite space.*continuous"),
     ({"store": 3}, "store=3: expected a directory"),

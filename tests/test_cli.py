@@ -350,7 +350,7 @@ def test_wrong_usage_is_code_2(arguments: list[str]) -> None:
         ),
         (
             ["tune", "small_trainers:Climb", "-n", "1", "--sampler-option", "a=1"],
-            "sampler 'random' of letstune 0.1.0 with options {'a': 1}",
+            "sampler 'random' of letstune 0.1.0 with the options a",
         ),
         (["tune", "test_pickling:Scaled", "-n", "1"], "Scaled"),
     ],

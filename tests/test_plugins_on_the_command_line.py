@@ -86,6 +86,8 @@ DIARY = """
     from letstune import Observer
 
     class Diary(Observer):
+        harmless_options = ["file"]
+
         def __init__(self, file):
             self.file = Path(file)
 

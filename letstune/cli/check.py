@@ -19,6 +19,7 @@ from letstune.cli.options import (
     TRIAL,
 )
 from letstune.telling.formats import print_json, print_table
+from letstune.telling.lines import put, say
 
 if TYPE_CHECKING:
     from letstune.results.retrained import Retrained, RetrainedEpoch
@@ -55,9 +56,9 @@ def check(journal: Path, fix: bool, no_retrain: bool, as_json: bool) -> None:
     elif rows:
         print_table(rows)
     else:
-        click.echo(f"{journal}: nothing is wrong.")
+        put(f"{journal}: nothing is wrong.")
     if any(not found.mended for found in findings):
-        click.echo("`letstune check --fix` mends what can be mended; see --help.", err=True)
+        say("`letstune check --fix` mends what can be mended; see --help.")
         sys.exit(1)
 
 
@@ -120,18 +121,18 @@ def retrain(
     if as_json:
         print_json(_facts(again) | {"folder": str(folder) if there else None})
     else:
-        click.echo(f"Trial {trial}: {again.verdict}.")
+        put(f"Trial {trial}: {again.verdict}.")
     if folder is not None and not there:
-        click.echo(f"There is no {folder}: nothing was trained, or saved.", err=True)
+        say(f"There is no {folder}: nothing was trained, or saved.")
     if not again.same:
         if again.start:
-            click.echo("With --from-start, it may come out as recorded.", err=True)
+            say("With --from-start, it may come out as recorded.")
         sys.exit(1)
 
 
 def _tell_epoch(epoch: RetrainedEpoch) -> None:
     what = "not recorded" if epoch.recorded is None else epoch.difference or "as recorded"
-    click.echo(f"Epoch {epoch.epoch}: {what}.", err=True)
+    say(f"Epoch {epoch.epoch}: {what}.")
 
 
 def _facts(again: Retrained) -> dict[str, Any]:
@@ -181,11 +182,10 @@ def rehearse(trainer: str, as_json: bool, **options: Any) -> None:
     elif found:
         print_table(found)
     else:
-        click.echo(f"{trainer} comes out the same in pieces.")
+        put(f"{trainer} comes out the same in pieces.")
     if found:
-        click.echo(
+        say(
             "A trial came out differently after it had been interrupted. An epoch must depend on "
-            "nothing but the params, the dataset, its seeds, and what `load` brings back.",
-            err=True,
+            "nothing but the params, the dataset, its seeds, and what `load` brings back."
         )
         sys.exit(1)

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from types import TracebackType
 from typing import Any
 
 import click
 
 from letstune._version import __version__
+from letstune._visible import visible
 from letstune.cli import check, plugins, read, run
+from letstune.telling.lines import say
 
 # Only click is imported here, and by the files of the commands: `letstune --help` and shell
 # completion must be quick.
@@ -56,10 +59,26 @@ class _Group(click.Group):
             from letstune.errors import LetstuneError, PlanChangedError, PlanError
 
             if isinstance(error, LetstuneError):
-                click.echo(f"Error: {error}", err=True)
+                say(f"Error: {error}")
                 usage = isinstance(error, PlanError) and not isinstance(error, PlanChangedError)
                 sys.exit(2 if usage else 1)
+            if isinstance(error, click.ClickException):  # which click prints by itself
+                vars(error)["message"] = visible(error.message)
             raise
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        # What is not foreseen ends with a traceback, whose error may repeat what was read.
+        if sys.excepthook is sys.__excepthook__:
+            sys.excepthook = _tell_traceback
+        return super().main(*args, **kwargs)
+
+
+def _tell_traceback(
+    kind: type[BaseException], error: BaseException, where: TracebackType | None
+) -> None:
+    from traceback import format_exception
+
+    say("".join(format_exception(kind, error, where)).rstrip())
 
 
 def _plugged_commands() -> set[str]:

@@ -36,7 +36,8 @@ def option(text: str) -> tuple[str, Any]:
     """Read an option of a plugin: a name and a value, which is JSON, or else text."""
     key, equals, value = text.partition("=")
     if not key or not equals:
-        raise click.BadParameter(f"{text!r}: expected KEY=VALUE, such as multivariate=true")
+        # The text is not repeated: it may be a secret.
+        raise click.BadParameter("expected KEY=VALUE, such as multivariate=true")
     try:
         return key, json.loads(value)
     except ValueError:

@@ -11,6 +11,7 @@ import click
 from letstune.cli.options import JSON, OPTIONS, Argument
 from letstune.plugins.kinds import WITH_LAWS, WITH_TEMPLATE
 from letstune.telling.formats import print_json, print_table
+from letstune.telling.lines import put
 
 commands: Final = click.Group()
 
@@ -85,7 +86,7 @@ def check_plugin(
         rows.append(verdict._asdict())
         if not as_json:
             why = f": {verdict.why}" if verdict.why else ""
-            click.echo(f"{verdict.verdict}  {verdict.law}{why}")
+            put(f"{verdict.verdict}  {verdict.law}{why}")
     if as_json:
         print_json(rows)
     if failed:
@@ -109,4 +110,4 @@ def new_plugin(name: str, kind: str) -> None:
     """
     from letstune.plugins.template import write_plugin
 
-    click.echo(write_plugin(Path.cwd(), name, kind))
+    put(str(write_plugin(Path.cwd(), name, kind)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -13,6 +12,7 @@ import click
 from letstune.cli.options import JOURNAL, JSON, TRIAL
 from letstune.results.export import FORMATS
 from letstune.telling.formats import print_json, print_table
+from letstune.telling.lines import on_terminal, put, put_bytes, say
 
 if TYPE_CHECKING:
     from letstune.results.results import TuningResults
@@ -35,7 +35,7 @@ def status(journal: Path, as_json: bool) -> None:
 
     facts = status_of(journal)
     if facts["note"]:
-        click.echo(facts["note"], err=True)
+        say(facts["note"])
     if as_json:
         print_json(facts)
     else:
@@ -57,7 +57,7 @@ def trials(journal: Path, limit: int | None, as_json: bool) -> None:
       letstune trials digits.db | column -t -s "$(printf '\\t')"
     """
     rows = list(_load(journal).rows())[:limit]
-    if sys.stdout.isatty() and not as_json:  # `show` and `export` tell what does not fit
+    if on_terminal() and not as_json:  # `show` and `export` tell what does not fit
         rows = [
             {
                 name.removeprefix("params."): f"{value:.6g}" if isinstance(value, float) else value
@@ -107,14 +107,18 @@ def best(journal: Path, as_json: bool) -> None:
     "pyarrow; `letstune plugins` lists other formats.",
 )
 @click.option("--epochs", is_flag=True, help="Write a row for each epoch, not for each trial.")
+@click.option("--raw", is_flag=True, help="Leave text in CSV as it is; see above.")
 @click.option(
     "-o",
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write to this file, not to stdout.",
 )
-def export(journal: Path, kind: str | None, epochs: bool, output: Path | None) -> None:
+def export(journal: Path, kind: str | None, epochs: bool, raw: bool, output: Path | None) -> None:
     """Write all trials, or all epochs, in another format.
+
+    In CSV, control characters are written as symbols, and text that a spreadsheet would take for a
+    formula begins with an apostrophe.
 
     \b
     Examples:
@@ -128,9 +132,9 @@ def export(journal: Path, kind: str | None, epochs: bool, output: Path | None) -
     if kind not in FORMATS:
         _export_by_plugin(tuning, kind, epochs, output)
         return
-    data = exported(tuning, kind, epochs=epochs)
+    data = exported(tuning, kind, epochs=epochs, raw=raw)
     if output is None:
-        sys.stdout.buffer.write(data)
+        put_bytes(data)
         return
     try:
         output.write_bytes(data)
@@ -178,10 +182,10 @@ def _print_trial(tuning: TuningResults[Any], number: int, as_json: bool) -> None
     epochs, failures = facts.pop("epochs"), facts.pop("failures")
     print_table(_as_rows(facts))
     if epochs:
-        click.echo()
+        put()
         print_table(epochs)
     for failure in failures:
-        click.echo(f"\n{failure['kind']} in epoch {failure['epoch']}:\n{failure['traceback']}")
+        put(f"\n{failure['kind']} in epoch {failure['epoch']}:\n{failure['traceback']}")
 
 
 def _as_rows(facts: Mapping[str, object]) -> list[dict[str, object]]:

@@ -29,6 +29,7 @@ from letstune.cli.options import (
     sizes,
 )
 from letstune.telling.formats import print_rich
+from letstune.telling.lines import on_terminal, put
 
 if TYPE_CHECKING:
     from letstune.results.results import TuningResults
@@ -193,9 +194,9 @@ def skip(journal: Path, trial: int) -> None:
     from letstune.runs.skip import skip_trial
 
     if skip_trial(journal, trial):
-        click.echo(f"Trial {trial} is skipped.")
+        put(f"Trial {trial} is skipped.")
     else:
-        click.echo(f"The process that works on {journal} is asked to skip trial {trial}.")
+        put(f"The process that works on {journal} is asked to skip trial {trial}.")
 
 
 @commands.command()
@@ -212,9 +213,9 @@ def stop(journal: Path) -> None:
     from letstune.runs.skip import stop_run
 
     if stop_run(journal):
-        click.echo(f"The process that works on {journal} is asked to stop.")
+        put(f"The process that works on {journal} is asked to stop.")
     else:
-        click.echo(f"No process works on {journal}, so there is nothing to stop.")
+        put(f"No process works on {journal}, so there is nothing to stop.")
 
 
 @commands.command()
@@ -242,18 +243,16 @@ def retry(journal: Path, trials: tuple[int, ...], alike: int | None) -> None:
 
     opened = retry_trials(journal, trials, alike=alike)
     if not opened:
-        click.echo(f"No trial of {journal} has failed, so there is nothing to retry.")
+        put(f"No trial of {journal} has failed, so there is nothing to retry.")
         return
-    click.echo(
-        f"{counted(len(opened), 'failed trial')} opened again. Train with the recorded code:"
-    )
-    click.echo(f"  {to_resume(journal)}")
-    click.echo("If the trainer was mended, run its script, or add --trainer FILE:CLASS.")
+    put(f"{counted(len(opened), 'failed trial')} opened again. Train with the recorded code:")
+    put(f"  {to_resume(journal)}")
+    put("If the trainer was mended, run its script, or add --trainer FILE:CLASS.")
 
 
 def _print_summary(tuning: TuningResults[Any]) -> None:
     from letstune.results.verdicts import in_vain
 
-    print_rich(tuning) if sys.stdout.isatty() else click.echo(repr(tuning))
+    print_rich(tuning) if on_terminal() else put(repr(tuning))
     if tuning.stopped or in_vain(tuning._run.state):
         sys.exit(1)  # there is no winner, so a shell script must not go on to its next line

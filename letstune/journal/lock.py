@@ -15,6 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+from letstune._private import open_file
+from letstune._visible import visible
 from letstune.errors import JournalError, JournalLockedError
 
 _HELD: Final[set[str]] = set()
@@ -61,7 +63,7 @@ class JournalLock:
     def _acquire(self, journal: Path) -> int:
         while True:
             try:
-                file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+                file = open_file(self._path, os.O_RDWR)
             except OSError as error:
                 raise JournalError(
                     f"{journal} cannot be locked: {error.strerror} ({self._path}). A run "
@@ -123,7 +125,8 @@ def is_locked(path: Path) -> bool:
 def _held_by(journal: Path, holder: bytes) -> str:
     try:
         found = json.loads(holder)
-        who = f"process {found['pid']} on {found['host']} since {found['since']}"
+        said = f"process {found['pid']} on {found['host']} since {found['since']}"
+        who = visible(said, keep="")
     except (ValueError, KeyError, TypeError):  # it is just being written
         who = "another process"
     return (

@@ -10,18 +10,22 @@ from letstune._public import later
 
 __all__ = [
     "Register",
+    "check_harmless",
+    "redacted",
     "say",
     "whole_number",
 ]
 
 # For authors of plugins; letstune itself imports from the rooms.
 if TYPE_CHECKING:
+    from letstune.plugins.harmless import check_harmless, redacted
     from letstune.plugins.hookspecs import Register
     from letstune.rounds.numbers import whole_number
     from letstune.telling.lines import say
 else:
     _ROOMS = {
         "Register": "letstune.plugins.hookspecs",
+        **dict.fromkeys(["check_harmless", "redacted"], "letstune.plugins.harmless"),
         "whole_number": "letstune.rounds.numbers",
         "say": "letstune.telling.lines",
     }

@@ -9,6 +9,9 @@ one for each thing that it registers::
     "store.s3" = "letstune_fsspec"
 
 So plugins can be listed, and a run can load just those that it names, without importing the rest.
+
+What a factory's ``harmless_options`` lists may be recorded, whatever text it is: see
+`letstune.plugins.harmless`.
 """
 
 from __future__ import annotations

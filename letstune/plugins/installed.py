@@ -289,11 +289,16 @@ def make(plugged: Plugged, /, *args: Any, **options: Any) -> Any:
     except (Exception, SystemExit) as error:
         # Only now, since asking for a signature may take longer than all else that a resume does.
         if isinstance(error, TypeError) and (why := _misfit(factory, args, options)):
-            raise PlanError(f"{plugged} with options {options!r}: {why}.") from error
+            raise PlanError(f"{plugged} with {_named(options)}: {why}.") from error
         raise PluginError(
-            f"{plugged} with options {options!r} raised {type(error).__name__}: {error}. Mend the "
+            f"{plugged} with {_named(options)} raised {type(error).__name__}: {error}. Mend the "
             "options, or the plugin."
         ) from error
+
+
+def _named(options: Mapping[str, Any]) -> str:
+    """Return the names of options: what they hold is not repeated."""
+    return f"the options {', '.join(options)}" if options else "no options"
 
 
 def _misfit(factory: Factory, args: tuple[Any, ...], options: Mapping[str, Any]) -> str:

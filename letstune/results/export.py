@@ -13,13 +13,16 @@ FORMATS: Final = ("csv", "json", "parquet")
 """What letstune writes without a plugin."""
 
 
-def exported(results: TuningResults[Any], form: str, *, epochs: bool = False) -> bytes:
+def exported(
+    results: TuningResults[Any], form: str, *, epochs: bool = False, raw: bool = False
+) -> bytes:
     """Return all trials of a run, best first, as the content of a file.
 
     Args:
         results: those of the run.
         form: one of `FORMATS`.
         epochs: return all epochs instead.
+        raw: of CSV, leave text as it is; see `to_csv`.
 
     Raises:
         MissingPackageError: it is parquet, and pandas or pyarrow is not installed.
@@ -27,4 +30,4 @@ def exported(results: TuningResults[Any], form: str, *, epochs: bool = False) ->
     if form == "parquet":
         return to_parquet(results.epochs_df() if epochs else results.to_df())
     rows = list(results.epoch_rows() if epochs else results.rows())
-    return (to_csv(rows) if form == "csv" else to_json(rows) + "\n").encode()
+    return (to_csv(rows, raw=raw) if form == "csv" else to_json(rows) + "\n").encode()

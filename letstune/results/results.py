@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from letstune._public import public
+from letstune._visible import visible
 from letstune.errors import (
     MissingPackageError,
     TrialNotFoundError,
@@ -189,7 +190,7 @@ class TuningResults(Sequence[Trial[P]]):
 
     def _table(self) -> list[tuple[str, ...]]:
         head: tuple[str, ...] = ("trial", self.metric, "round", "epochs", "seconds", "params")
-        return [head] + [
+        rows = [head] + [
             (
                 str(trial.trial_id),
                 f"{trial.metric_value:.6g}" if trial.status != "failed" else "failed",
@@ -200,11 +201,13 @@ class TuningResults(Sequence[Trial[P]]):
             )
             for trial in self._trials[:SHOWN]
         ]
+        return [tuple(visible(cell, keep="") for cell in row) for row in rows]
 
     def _title(self) -> str:
         state = "finished" if self.finished else "unfinished"
         failed = sum(trial.status == "failed" for trial in self._trials)
-        return f"{self._run.path}: {counted(len(self), 'trial')}, {failed} failed, {state}"
+        title = f"{self._run.path}: {counted(len(self), 'trial')}, {failed} failed, {state}"
+        return visible(title, keep="")
 
     def __repr__(self) -> str:
         table = self._table()

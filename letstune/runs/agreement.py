@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -114,6 +115,9 @@ def meet(asked: Request, opened: Journal, state: State) -> Run:
     store = met["store"].make()
     if trains:
         _require_checkpoints(opened.path, state, store)
+    # As JSON, in which a tuple is a list.
+    if asked.executor is not None and json.dumps(plan.workers) != json.dumps(recorded.workers):
+        asked.executor.check_harmless()
     growth = _grown(state, plan) | (_suppliers(recorded, met) if asked.accept_changes else {})
     carried_out = _carried_out(recorded, plan, met)
     dataset = _dataset(asked, opened, recorded, trains=trains)

@@ -17,6 +17,7 @@ from typing import Any, Final
 from letstune.errors import CheckpointError, PlanError, PluginError
 from letstune.journal.journal import Journal
 from letstune.plugins import installed
+from letstune.plugins.harmless import check_harmless, check_texts, hidden, redacted, told
 from letstune.plugins.hookspecs import PROJECT
 from letstune.plugins.installed import Plugged
 from letstune.rounds.pickles import Pickle
@@ -66,7 +67,7 @@ class Backend:
 
     kind: str
     name: str
-    options: Mapping[str, Any] | None
+    options: Mapping[str, Any] | None = field(repr=False)
     by: Mapping[str, str] | None
     extra: Mapping[str, Any] = field(default_factory=dict)
     arguments: tuple[Any, ...] = ()
@@ -89,7 +90,7 @@ class Backend:
         """
         if isinstance(given, CLASSES[kind]):
             return _of_object(kind, given)
-        what = f"observers=[{given!r}]" if kind == "observer" else f"{kind}={given!r}"
+        what = f"observers=[{told(given)}]" if kind == "observer" else f"{kind}={told(given)}"
         if kind == "store":
             return _of_store(what, given, journal)
         name, options = named(what, given, _expected(kind))
@@ -116,7 +117,7 @@ class Backend:
         options: dict[str, Any] = {}
         if isinstance(workers, list | tuple):
             address, options = named(
-                f"workers={workers!r}", tuple(workers), "a URI with a dict of options"
+                f"workers={told(tuple(workers))}", tuple(workers), "a URI with a dict of options"
             )
         if isinstance(address, str):
             scheme, separator, _ = address.partition("://")
@@ -129,8 +130,8 @@ class Backend:
         plugged = installed.find("executor", scheme)
         if plugged.distribution == PROJECT:
             raise PlanError(
-                f"workers={address!r}: {scheme} has no address. Give the number of processes, or 0 "
-                "to train in this process."
+                f"workers={told(address)}: {scheme} has no address. Give the number of processes, "
+                "or 0 to train in this process."
             )
         return Backend(
             kind="executor",
@@ -227,7 +228,7 @@ class Backend:
         options = self.options
         if taken := sorted(given.keys() & options.keys()):
             raise PlanError(
-                f"workers={(*self.arguments, dict(options))!r}: {', '.join(taken)} cannot be given "
+                f"workers={told((*self.arguments, options))}: {', '.join(taken)} cannot be given "
                 "as an option. Timeouts are arguments of their own: epoch_timeout, trial_timeout."
             )
         made = installed.make(self.plugged, *self.arguments, *more, **given, **options)
@@ -281,7 +282,34 @@ class Backend:
         """Yield a line if the recorded backend differs; who supplies it does not matter."""
         before, after = (json.dumps(b._comparable(), sort_keys=True) for b in (was, self))
         if before != after:
-            yield f"{self.kind}: was {before}, is {after}"
+            before, after = (json.dumps(self._told(b), sort_keys=True) for b in (was, self))
+            yield f"{self.kind}: was {redacted(before)}, is {redacted(after)}"
+
+    def _told(self, other: Backend) -> dict[str, Any]:
+        """Return what an error tells of it, or of the recorded one that it is compared with."""
+        fact = other._comparable()
+        if other.options is not None:
+            factory = None if self.plugged is None else self.plugged.factory()
+            fact["options"] = hidden(other.options, factory)
+        return fact
+
+    def check_harmless(self) -> None:
+        """Refuse to record what may hold a secret. What is recorded already is not asked again.
+
+        Raises:
+            PlanError: something may.
+            PluginError: the plugin, which says what is harmless, cannot be loaded.
+        """
+        if self.options is None or self.plugged is None:
+            return
+        argument = {"executor": "workers", "observer": "observers"}.get(self.kind, self.kind)
+        # The folder of the run is ours, and what the user gave is in `extra`.
+        uri = self.extra.get("uri", self.arguments[0] if self.kind == "executor" else None)
+        what = f"{argument}={told(self.name if uri is None else uri)}"
+        if self.kind == "sampler":
+            check_texts(what, self.options)
+        elif self.name != "directory":
+            check_harmless(what, uri, self.options, self.plugged.factory())
 
     def _comparable(self) -> dict[str, Any]:
         """Return its fact without what may differ: a store's own folder, the supplier."""

@@ -10,6 +10,7 @@ from typing import Final
 from letstune.errors import PlanChangedError
 from letstune.rounds.plan import Plan
 from letstune.runs.backend import Backend
+from letstune.runs.pickles import told_of_data
 from letstune.runs.request import Request
 from letstune.space.tree import Space
 
@@ -56,7 +57,7 @@ def _text(plan: Plan, name: str) -> str:
     if name == "rounds":
         fact = plan.rounds.to_dict()
     if name == "dataset":  # whether it was kept is not what it is
-        fact = {k: v for k, v in fact.items() if k != "kept"}
+        fact = {"type": fact["type"], "value": told_of_data(fact["value"])}
     return fact if isinstance(fact, str) else json.dumps(fact, sort_keys=True)
 
 

@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from letstune.errors import PlanError
+from letstune.plugins.harmless import told
 from letstune.rounds.decisions import default_lag
 from letstune.rounds.numbers import whole_number
 from letstune.rounds.plan import How, Plan
@@ -34,7 +35,8 @@ def asked_how(given: Mapping[str, Any], executor: Backend | None) -> dict[str, A
     gpus = given["gpus"]
     if gpus is not None and executor is not None:
         raise PlanError(
-            f"gpus={gpus!r}: gpus are devices of this machine, but workers={given['workers']!r} "
+            f"gpus={gpus!r}: gpus are devices of this machine, but "
+            f"workers={told(given['workers'])} "
             "trains elsewhere. Leave gpus out, and ask the cluster for devices with options of "
             "workers."
         )
@@ -63,8 +65,8 @@ def _asked_workers(workers: Any, executor: Backend | None) -> dict[str, Any]:
         return {"workers": "auto", "executor": None}
     if isinstance(workers, str):
         raise PlanError(
-            f"workers={workers!r}: expected a number of processes, 0 for this one, 'auto' for one "
-            "a usable core, or the URI of a cluster such as 'dask://scheduler:8786'."
+            f"workers={told(workers)}: expected a number of processes, 0 for this one, 'auto' for "
+            "one a usable core, or the URI of a cluster such as 'dask://scheduler:8786'."
         )
     return {"workers": whole_number("workers", workers, 0), "executor": None}
 

@@ -17,6 +17,7 @@ from typing import Any, Final
 from letstune._version import __version__
 from letstune.errors import PickleError
 from letstune.journal.journal import Journal
+from letstune.plugins.harmless import is_plain, is_plain_data, redacted
 from letstune.rounds.pickles import Pickle
 from letstune.rounds.plan import Plan
 from letstune.training import pickling
@@ -81,7 +82,13 @@ def keep_dataset(dataset: object, *, needed: bool = False) -> tuple[Pickle | Non
     """
     limit = pickling.dataset_limit()
     try:
-        return pickling.dump("dataset", dataset, limit), ""
+        kept = pickling.dump("dataset", dataset, limit)
+        if is_plain_data(_as_text(dataset)):
+            return kept, ""
+        why = (
+            "it may hold a password or token, in user information, a query or a field. Leave that "
+            "out to have the dataset kept, and let load_dataset take it from the environment"
+        )
     except pickling.TooBigError:
         why = f"its pickle is larger than {limit} bytes (LETSTUNE_DATASET_LIMIT)"
     except PickleError as error:
@@ -98,12 +105,24 @@ def describe_dataset(dataset: object, *, kept: bool) -> dict[str, Any]:
     """Return the plan's fact about a dataset: its type, and its value if that is simple."""
     # Of a path, the text counts: the classes of paths differ between systems and versions of
     # Python.
-    value: object = os.fspath(dataset) if isinstance(dataset, os.PathLike) else dataset
+    value: object = _as_text(dataset)
     kind = pickling.type_name(type(value))
     simple = isinstance(value, str | int | float | bool | None)
     if not simple or (isinstance(value, str) and len(value) > _LONG):
         value = None
-    return {"type": kind, "value": value, "kept": kept}
+    return {"type": kind, "value": told_of_data(value), "kept": kept}
+
+
+def told_of_data(value: Any) -> Any:
+    """Return the value of a dataset's fact without what may be a secret, as it is recorded now."""
+    if not isinstance(value, str) or is_plain(value):
+        return value
+    shown = redacted(value)
+    return shown if is_plain(shown.replace("...@", "").replace("?...", "")) else None
+
+
+def _as_text(dataset: object) -> object:
+    return os.fspath(dataset) if isinstance(dataset, os.PathLike) else dataset
 
 
 def is_the_same_dataset(journal: Journal, given: Pickle | None) -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
 from letstune.errors import PlanError
+from letstune.plugins.harmless import told
 from letstune.rounds.numbers import whole_number
 from letstune.rounds.pickles import Pickle
 from letstune.rounds.plan import SIMPLE_ROUNDS, Plan, Rounds
@@ -24,6 +25,7 @@ from letstune.runs.backend import Backend
 from letstune.runs.deadline import seconds_left
 from letstune.runs.how import asked_how, first_lag, how_many_workers
 from letstune.runs.pickles import describe_dataset, keep, keep_dataset, versions
+from letstune.runs.sharing import check_sharing, told_of_sharing
 from letstune.training.direction import advice
 from letstune.training.pickling import type_name
 from letstune.training.trainer import SimpleTrainer, check_names, check_trainer, params_class
@@ -98,6 +100,7 @@ class Request:
 
     def __post_init__(self) -> None:
         # What can be refused is refused here: each of these is worked out once, and kept.
+        check_sharing()
         _ = self.how, self.values, self.backends, self.lengths
         if self.begins:
             _ = self.told, self.pickles, self.kept_dataset, self.rounds_of(None)
@@ -115,10 +118,24 @@ class Request:
         """Whether the session is to end at some time."""
         return self.until is not None or self.for_ is not None
 
+    @property
+    def records(self) -> bool:
+        """Whether what is asked for gets into the journal, and is not there already."""
+        return not (self.begins and self.journal.exists())
+
+    def _made(self, kind: str, given: Any) -> Backend:
+        backend = Backend.of(kind, given, self.journal)
+        if self.records:
+            backend.check_harmless()
+        return backend.ready()
+
     @cached_property
     def executor(self) -> Backend | None:
         """The executor of a plugin, if one is asked for."""
-        return Backend.elsewhere(self.workers)
+        found = Backend.elsewhere(self.workers)
+        if found is not None and self.records:
+            found.check_harmless()
+        return found
 
     @cached_property
     def how(self) -> dict[str, Any]:
@@ -146,10 +163,10 @@ class Request:
         """The sampler and the store, if they are asked for, made."""
         asked = {}
         if self.sampler is not RECORDED:
-            asked["sampler"] = Backend.of("sampler", self.sampler, self.journal).ready()
+            asked["sampler"] = self._made("sampler", self.sampler)
             asked["sampler"].make().check(params_class(self.trainer).space())
         if self.store is not RECORDED:
-            asked["store"] = Backend.of("store", self.store, self.journal).ready()
+            asked["store"] = self._made("store", self.store)
         return asked
 
     @cached_property
@@ -159,9 +176,9 @@ class Request:
             return None
         if isinstance(self.observers, str) or not isinstance(self.observers, Iterable):
             raise PlanError(
-                f"observers={self.observers!r}: expected a list of names or Observer objects."
+                f"observers={told(self.observers)}: expected a list of names or Observer objects."
             )
-        return tuple(Backend.of("observer", one, self.journal).ready() for one in self.observers)
+        return tuple(self._made("observer", one) for one in self.observers)
 
     @cached_property
     def pickles(self) -> list[Pickle]:
@@ -262,10 +279,11 @@ class Request:
         facts |= {"endless": True} if self.endless else {}
         path, (dataset, why_not) = self.journal, self.kept_dataset
         where = "" if self.named else f"letstune: {path}; resume with: {to_resume(path)}"
+        notes = (where, told_of_sharing(path), why_not, advice(self.trainer, plan.metric))
         return First(
             facts=facts,
             pickles=[*self.pickles, *([] if dataset is None else [dataset])],
-            notes=[note for note in (where, why_not, advice(self.trainer, plan.metric)) if note],
+            notes=[note for note in notes if note],
         )
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from letstune.errors import Interrupted, JournalError
-from letstune.journal.journal import Journal, create, now
+from letstune.journal.create import create, sweep
+from letstune.journal.journal import Journal, now
 from letstune.journal.lock import JournalLock
 from letstune.results.results import TuningResults
 from letstune.results.trials import Source
@@ -50,6 +51,7 @@ def go(asked: Request) -> TuningResults[Any]:
         _make_folder(path)
     with JournalLock(path, now()):
         forget_stop(path)
+        sweep(path)
         if first is not None and not path.exists():
             create(path, first.facts, first.pickles)
             for note in first.notes:

@@ -13,6 +13,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from letstune._private import open_file
 from letstune.errors import (
     JournalError,
     JournalLockedError,
@@ -121,7 +122,8 @@ def _ask(path: Path, what: int | str) -> None:
     beside = _beside(path)
     try:
         while True:
-            with beside.open("ab") as file, waiting_lock(file.fileno()):
+            opened = open_file(beside, os.O_WRONLY | os.O_APPEND)
+            with os.fdopen(opened, "ab") as file, waiting_lock(file.fileno()):
                 if beside.exists() and os.path.samestat(os.fstat(file.fileno()), beside.stat()):
                     file.write(f"{what}\n".encode())
                     file.flush()

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final, Protocol, cast
 
 from letstune._public import public
+from letstune._visible import visible
 from letstune.space.encoding import encode
 
 # A made encoder, as json.dumps makes a new one at every call with separators.
@@ -51,14 +52,14 @@ class RecordedParams:
             raise AttributeError(name)
         if name in self._values:
             return self._values[name]
-        known = ", ".join(self._values)
+        known = ", ".join(map(_shown, self._values))
         raise AttributeError(
             f"The recorded params have no {name!r}, only: {known}. For methods of their class, "
-            f"make one of them:  {self._name}.from_dict(params.to_dict())"
+            f"make one of them:  {_shown(self._name)}.from_dict(params.to_dict())"
         )
 
     def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"{self._name}.{name}: recorded params can't be changed.")
+        raise AttributeError(f"{_shown(self._name)}.{name}: recorded params can't be changed.")
 
     __delattr__ = cast(Any, __setattr__)
 
@@ -86,10 +87,15 @@ class RecordedParams:
         return hash((self._name, self.to_json()))
 
     def __repr__(self) -> str:
-        return f"{self._name}({', '.join(f'{k}={v!r}' for k, v in self._values.items())})"
+        values = ", ".join(f"{_shown(name)}={value!r}" for name, value in self._values.items())
+        return f"{_shown(self._name)}({values})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return RecordedParams, (self._name, self._values, self._tagged)
+
+
+def _shown(name: str) -> str:
+    return visible(name, keep="")
 
 
 def encode_params(params: ParamsLike, *, tag: bool) -> dict[str, Any]:

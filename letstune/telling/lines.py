@@ -1,15 +1,41 @@
-"""Lines for a person: written to stderr, with numbers and nouns that agree."""
+"""The way to a terminal: all that letstune writes for people passes here.
+
+Nothing else prints, so that no control character of a journal gets through.
+"""
 
 from __future__ import annotations
 
 import sys
 from contextlib import suppress
 
+from letstune._visible import visible
+
 
 def say(line: str) -> None:
     """Write a line to stderr, if that is still there: a terminal or pipe may be gone."""
     with suppress(OSError, ValueError):  # a closed file is a ValueError
-        print(line, file=sys.stderr, flush=True)
+        print(visible(line), file=sys.stderr, flush=True)
+
+
+def put(text: str = "") -> None:
+    """Write what was asked for to stdout, and a line end."""
+    print(shown(text), flush=True)
+
+
+def put_bytes(data: bytes) -> None:
+    """Write a file that was asked for to stdout, as it is."""
+    sys.stdout.buffer.write(data)
+
+
+def shown(text: str) -> str:
+    """Return text as stdout can show it: no control characters, and none that it cannot encode."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return visible(text).encode(encoding, "backslashreplace").decode(encoding)
+
+
+def on_terminal() -> bool:
+    """Tell whether stdout is a terminal."""
+    return sys.stdout.isatty()
 
 
 def counted(number: int | str, noun: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+from letstune._visible import visible
 from letstune.rounds.decisions import planned_epochs
 from letstune.rounds.events import Event
 from letstune.rounds.metric import as_returned
@@ -17,6 +18,7 @@ from letstune.telling.troubles import Troubles
 
 if TYPE_CHECKING:
     from rich.live import Live
+    from rich.text import Text
 
 REFRESH: Final = 0.25
 LOG_EVERY: Final = 30.0
@@ -68,6 +70,13 @@ def _in_notebook() -> bool:
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
     return getattr(shell, "kernel", None) is not None
+
+
+def _as_text(line: str) -> Text:
+    """Return a line as rich shows it literally: of other text, it takes some for markup."""
+    from rich.text import Text
+
+    return Text(visible(line))
 
 
 class Progress:
@@ -126,10 +135,10 @@ class Progress:
             self._next = moment + (REFRESH if self._live or self._cell else LOG_EVERY)
             line = describe(state, moment - self._began, self._since)
             if self._cell:
-                self._cell.update({"text/plain": line}, raw=True)
+                self._cell.update({"text/plain": visible(line)}, raw=True)
             elif self._live:
                 with self._unless_broken():
-                    self._live.update(line, refresh=True)
+                    self._live.update(_as_text(line), refresh=True)
             else:
                 self._tell_more()
                 self.tell(line)
@@ -144,7 +153,7 @@ class Progress:
             return
         if self._live:
             with self._unless_broken():
-                self._live.console.print(line, markup=False, highlight=False)
+                self._live.console.print(_as_text(line))
         else:
             say(line)
 

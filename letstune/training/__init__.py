@@ -17,10 +17,12 @@ __all__ = [
     "Trainer",
     "fetch",
     "identity",
+    "tighten",
 ]
 
 # What journals name, and what authors of stores and samplers use.
 if TYPE_CHECKING:
+    from letstune._private import tighten
     from letstune.rounds.events import Stored
     from letstune.training.checkpoints import REMEDY, Keeper, fetch
     from letstune.training.pickling import identity
@@ -33,5 +35,6 @@ else:
         "identity": "letstune.training.pickling",
         **dict.fromkeys(["DirectoryStore", "GONE"], "letstune.training.stores"),
         "Trainer": "letstune.training.trainer",
+        "tighten": "letstune._private",
     }
     __getattr__ = later(globals(), _ROOMS)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from letstune._public import public
+from letstune._visible import visible
 from letstune.errors import CheckpointError, StoreError
 from letstune.rounds.events import Stored
 from letstune.training.stores import Store, temporary
@@ -64,7 +65,7 @@ class Checkpoint:
         return self._path
 
     def __repr__(self) -> str:
-        return f"<Checkpoint {self._what}>"
+        return f"<Checkpoint {visible(self._what, keep='')}>"
 
     def save_pickle(self, model: Any) -> None:
         """Save a model with cloudpickle, so that classes of a script or notebook are included."""

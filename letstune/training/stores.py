@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from letstune._private import Rule, make_folder, rule, seal
 from letstune._public import public
 from letstune.errors import CheckpointError, StoreError
 
@@ -110,16 +111,17 @@ class DirectoryStore(Store):
             shutil.rmtree(copy, ignore_errors=True)
 
     def _move(self, name: str, folder: Path) -> str:
+        allowed = rule(self.root)  # of what the trainer has written, by its umask
         with os.scandir(folder) as entries:
             first, *others = entries
         if others or first.is_dir() or len(os.fsencode(first.name)) > 150 or not _utf8(first.name):
             for directory, _, files in os.walk(folder):
                 for file in files:
-                    _sync(os.path.join(directory, file))  # noqa: PTH118 (hot)
-                _sync(directory)
+                    _sync(os.path.join(directory, file), allowed)  # noqa: PTH118 (hot)
+                _sync(directory, allowed)
             source, uri = os.fspath(folder), name
         else:
-            _sync(first.path)
+            _sync(first.path, allowed)
             source, uri = first.path, f"{name}{_JOINT}{first.name}"
         target = os.path.join(self.root, uri)  # noqa: PTH118 (hot)
         if os.path.lexists(target):
@@ -179,7 +181,7 @@ def _make(folder: Path) -> None:
     # Not exist_ok=True, with which pathlib looks again whether it is a folder: by then, another
     # worker may have removed it.
     with suppress(FileExistsError):
-        folder.mkdir()
+        make_folder(folder)
 
 
 def make_durably(folder: Path) -> None:
@@ -205,11 +207,14 @@ def temporary() -> Path:
     return _temporary_folder
 
 
-def _sync(path: str | os.PathLike[str]) -> None:
+def _sync(path: str | os.PathLike[str], allowed: Rule | None = None) -> None:
+    """Make a file or folder durable, with the mode that it may have."""
     if os.name == "nt" and os.path.isdir(path):  # noqa: PTH112 (hot)
         return  # Windows cannot sync a directory, and keeps its names durable by itself
     handle = os.open(path, os.O_RDONLY)
     try:
+        if allowed is not None:
+            seal(handle, allowed)
         os.fsync(handle)
     finally:
         os.close(handle)

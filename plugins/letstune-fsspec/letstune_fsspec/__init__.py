@@ -7,7 +7,8 @@ from typing import Final
 import letstune
 from letstune.plugins import Register
 
-from letstune_fsspec.store import FsspecStore
+from letstune_fsspec.options import CONTAINERS
+from letstune_fsspec.store import FsspecStore, StoreByName, StoreWithContainers
 
 __all__ = ["FsspecStore"]
 
@@ -24,4 +25,4 @@ SCHEMES: Final = (
 def register_stores(register: Register[letstune.Store]) -> None:
     """Register `FsspecStore` for every scheme."""
     for scheme in SCHEMES:
-        register(scheme, FsspecStore)
+        register(scheme, StoreWithContainers if scheme in CONTAINERS else StoreByName)

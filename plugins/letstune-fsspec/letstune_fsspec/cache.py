@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from filelock import FileLock
+from letstune.training import tighten
 
 _SHA256: Final = 64
 _NEW: Final = "new"
@@ -53,15 +54,20 @@ class Cache:
         """
         if len(data) > self._limit or (self._folder / sha256).exists():
             return
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self._folder / _LOCK, timeout=_PATIENCE):
+        if not self._folder.is_dir():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            tighten(self._folder)
+        with FileLock(self._folder / _LOCK, timeout=_PATIENCE, mode=0o600):
             size = self._size()
             if size is None or size + len(data) > self._limit:
                 size = self._make_room(len(data))
             # Before the bytes: after a crash, it may be too much, and is then counted anew.
-            (self._folder / _SIZE).write_text(str(size + len(data)))
+            said = self._folder / _SIZE
+            said.write_text(str(size + len(data)))
+            tighten(said)
             new = self._folder / _NEW
             new.write_bytes(data)
+            tighten(new)
             new.replace(self._folder / sha256)
 
     def _size(self) -> int | None:

@@ -1,7 +1,7 @@
 """What a store's URI and options may be: whatever fsspec takes, but no secrets.
 
-They are recorded in the journal, which is copied, mailed and shown. An object made in code follows
-the same rule, since it is pickled into the journal.
+They are recorded in the journal, which is copied, mailed and shown. So there is a list of the
+options whose texts may be. An object made in code follows the same rule: it is pickled there.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Final
 from fsspec.config import conf
 from fsspec.registry import get_filesystem_class, known_implementations, registry
 from letstune.errors import MissingPackageError, PlanError
+from letstune.plugins import redacted
 
 BUCKETS: Final = frozenset(["s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oss", "oci", "tos"])
 """Schemes of places without folders: there, making one would make a bucket, or an odd object."""
@@ -31,22 +32,36 @@ _EXTRAS: Final = {
     "smb": "smb",
 }
 
-_SECRET: Final = {
-    *("key", "secret", "token", "password", "passwd", "passphrase", "pkey", "pwd", "auth"),
-    *("credential", "credentials", "sas", "signature", "cookie", "cookies", "authorization"),
-    "bearer",
-}
-_SECRET_END: Final = re.compile("(key|secret|token|password|passwd|passphrase|signature)$")
-"""Of a name in which words are not told apart, such as ``accesskey``."""
-_SECRET_NAMES: Final = frozenset(["connection_string", "service_account"])
-_HARMLESS: Final = frozenset(
-    ["key_filename", "SSEKMSKeyId", "ssekms_key_id", "auth_protocol", "auth_timeout"]
+HARMLESS: Final = frozenset(
+    [
+        *("cache", "endpoint_url", "region", "region_name", "profile", "key_filename"),
+        *("project", "location", "default_location", "consistency", "access", "requester_pays"),
+        *("account_name", "account_host", "location_mode", "container_name", "block_size"),
+        *("auth_protocol", "auth_timeout", "share_access", "encoding", "default_acl"),
+        *("default_cache_type", "default_block_size", "compression", "tls", "verify"),
+        *("client_kwargs.region_name", "client_kwargs.endpoint_url", "client_kwargs.api_version"),
+        "client_kwargs.verify",
+        *(
+            f"config_kwargs.{name}"
+            for name in ("region_name", "signature_version", "s3.addressing_style", "retries.mode")
+        ),
+        *(
+            "config_kwargs.request_checksum_calculation",
+            "config_kwargs.response_checksum_validation",
+        ),
+        *(
+            f"s3_additional_kwargs.{name}"
+            for name in ("ACL", "ServerSideEncryption", "SSEKMSKeyId", "StorageClass")
+        ),
+        # Where gcsfs is to find a token, or to do without.
+        *(f"token={how}" for how in ("anon", "browser", "cache", "cloud", "google_default")),
+    ]
 )
-"""They name a key that is elsewhere, or say how one is used."""
-_WAYS: Final = frozenset(["anon", "browser", "cache", "cloud", "google_default"])
-"""What gcsfs takes as a ``token`` that tells where to find one, or to do without."""
+"""The options whose texts may be recorded; nobody knows all names that others have for secrets."""
 
-_USERINFO: Final = re.compile(r"//[^/@\s]*:[^/@\s]*@")
+CONTAINERS: Final = frozenset(["abfs", "abfss", "az", "wasb", "wasbs"])
+"""Schemes in whose URIs the container is before an @."""
+HARMLESS_WITH_CONTAINERS: Final = HARMLESS | {"uri.user"}
 
 
 def check_uri(uri: object) -> str:
@@ -57,19 +72,15 @@ def check_uri(uri: object) -> str:
         MissingPackageError: the package for its scheme is not installed.
     """
     if not isinstance(uri, str) or not re.match(r"[A-Za-z][\w.+-]*://", uri):
-        raise PlanError(f"store={uri!r}: expected a URI, such as 's3://bucket/prefix'.")
-    if _USERINFO.search(uri):
-        shown = _USERINFO.sub("//...@", uri)
-        raise PlanError(
-            f"store={shown!r} holds a password, which would be recorded in the journal. Leave it "
-            f"out, and {where_secrets_go(uri)}."
-        )
+        given = redacted(uri) if isinstance(uri, str) else uri
+        raise PlanError(f"store={given!r}: expected a URI, such as 's3://bucket/prefix'.")
+    shown = redacted(uri)
     scheme, place = uri.split("://", 1)
-    # Queries may hold signatures, and fsspec takes wildcards for patterns, also when it deletes.
-    odd = "::" in uri or re.search(r"[\[\]*?]|/\.{0,2}/|/\.\.?$", place)
+    # fsspec takes wildcards for patterns, also when it deletes.
+    odd = "::" in uri or re.search(r"[\[\]*?#]|/\.{0,2}/|/\.\.?$", place)
     if odd or (scheme in BUCKETS and not re.match(r"[^/.]", place)):
         raise PlanError(
-            f"store={uri.split('?')[0]!r}: expected scheme://place/prefix of plain names, without "
+            f"store={shown!r}: expected scheme://place/prefix of plain names, without "
             "'::', queries, wildcards or empty parts."
         )
     if scheme in ("file", "local") and not (
@@ -77,8 +88,8 @@ def check_uri(uri: object) -> str:
     ):
         here = f"{scheme}://{Path(place).resolve().as_posix()}"
         raise PlanError(
-            f"store={uri!r}: expected an absolute path, such as {here!r}, since the run may be "
-            "resumed in another directory."
+            f"store={redacted(uri)!r}: expected an absolute path, such as {here!r}, since the run "
+            "may be resumed in another directory."
         )
     filesystem_class(uri)
     return uri.rstrip("/") if not uri.endswith("://") else uri
@@ -102,8 +113,9 @@ def filesystem_class(uri: str) -> Any:
     except ValueError as error:
         known = sorted({*registry, *known_implementations})
         raise PlanError(
-            f"store={uri!r}: fsspec knows no scheme {scheme!r}; it knows {', '.join(known)}. "
-            f"Mend the URI, or `pip install` the package that brings {scheme!r} to fsspec."
+            f"store={redacted(uri)!r}: fsspec knows no scheme {scheme!r}; it knows "
+            f"{', '.join(known)}. Mend the URI, or `pip install` the package that brings "
+            f"{scheme!r} to fsspec."
         ) from error
     except ImportError as error:
         if scheme in _EXTRAS:
@@ -111,12 +123,12 @@ def filesystem_class(uri: str) -> Any:
         else:
             cure = f"`pip install` that: {error}"
         raise MissingPackageError(
-            f"store={uri!r} needs a package that is not installed. {cure}"
+            f"store={redacted(uri)!r} needs a package that is not installed. {cure}"
         ) from error
 
 
 def check_options(uri: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of a store's options: plain values without secrets.
+    """Return a copy of a store's options: plain values.
 
     Raises:
         PlanError: one is not; the message says which one, but not what it holds.
@@ -125,41 +137,16 @@ def check_options(uri: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _checked(uri: str, name: str, value: Any) -> Any:
-    if value is None or isinstance(value, bool):
-        return value
-    if _is_secret(name.rpartition(".")[2], value) or (
-        isinstance(value, str) and _USERINFO.search(value)
-    ):
-        raise PlanError(
-            f"store={uri!r}: its option {name} holds a secret, which would be recorded in the "
-            f"journal. Leave it out, and {where_secrets_go(uri)}."
-        )
-    if isinstance(value, str | int | float):
+    if value is None or isinstance(value, bool | str | int | float):
         return value
     if isinstance(value, Mapping):
         return {str(key): _checked(uri, f"{name}.{key}", item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_checked(uri, f"{name}.{place}", item) for place, item in enumerate(value)]
     raise PlanError(
-        f"store={uri!r}: its option {name} is a {type(value).__name__}, which cannot be recorded "
-        "in the plan; expected text, numbers, booleans, and lists and dicts of them."
+        f"store={redacted(uri)!r}: its option {name} is a {type(value).__name__}, which cannot be "
+        "recorded in the plan; expected text, numbers, booleans, and lists and dicts of them."
     )
-
-
-def _is_secret(name: str, value: Any) -> bool:
-    if name in _HARMLESS or (name == "token" and isinstance(value, str) and value in _WAYS):
-        return False
-    words = _words(name)
-    return (
-        name.lower() in _SECRET_NAMES
-        or not _SECRET.isdisjoint(words)
-        or any(map(_SECRET_END.search, words))
-    )
-
-
-def _words(name: str) -> list[str]:
-    """Split a name such as ``aws_secret_access_key`` or ``SSECustomerKey`` into its words."""
-    return [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)]
 
 
 def where_secrets_go(uri: str) -> str:
@@ -168,11 +155,13 @@ def where_secrets_go(uri: str) -> str:
     if scheme in ("s3", "s3a"):
         return (
             "give credentials as AWS does: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
-            "AWS_PROFILE, in the environment, or a role of the machine"
+            "AWS_PROFILE, in the environment, or a role of the machine; ~/.config/fsspec takes any "
+            "other option"
         )
     return (
         f"give credentials as fsspec reads them: FSSPEC_{scheme.upper()}_... in the environment "
-        f"(FSSPEC_{scheme.upper()}_PASSWORD is the option password), or ~/.config/fsspec"
+        f"(FSSPEC_{scheme.upper()}_PASSWORD is the option password), or ~/.config/fsspec, which "
+        "takes any option"
     )
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from letstune.errors import StoreError
-from letstune.training import GONE
+from letstune.plugins import redacted
+from letstune.training import GONE, tighten
 
 from letstune_fsspec.options import BUCKETS, FOLDERS, scheme_of, where_secrets_go
 
@@ -167,6 +168,7 @@ class Place:
         path = self._path(name)
         self.trying(lambda: self._fs.pipe_file(path, data))
         if self._synced:
+            tighten(Path(path))
             _sync(Path(path))
 
     def write_verified(self, name: str, data: bytes) -> None:
@@ -182,6 +184,7 @@ class Place:
 
         self.trying(write)
         if self._synced:
+            tighten(Path(path))
             _sync(Path(path))
 
     def verify(self, folder: str, wanted: dict[str, int]) -> None:
@@ -223,7 +226,8 @@ class Place:
             path = Path(self._path(folder))
             new = [p for p in (path, *path.parents) if not p.exists()] if self._synced else []
             self.trying(lambda: self._fs.makedirs(self._path(folder), exist_ok=True))
-            for made in new:
+            for made in reversed(new):  # the outermost first, which may hide the others
+                tighten(made)
                 _sync(made.parent)
 
     def end(self, folder: str) -> None:
@@ -267,7 +271,8 @@ class Place:
 
     def explained(self, error: Exception) -> StoreError:
         """Return an error that says where, what was found, and what to do."""
-        found = f"{type(error).__name__}: {error}".removesuffix(": ").rstrip(".")
+        said = redacted(str(error))  # it may repeat a signed URL
+        found = f"{type(error).__name__}: {said}".removesuffix(": ").rstrip(".")
         if is_refusal(error):
             what = f"{self._uri} refuses access ({found})"
             cure = f"Check what your credentials allow, or {where_secrets_go(self._uri)}"

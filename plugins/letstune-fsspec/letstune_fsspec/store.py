@@ -9,7 +9,7 @@ import re
 import secrets
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,16 +17,20 @@ from typing import Any, Final
 
 from letstune import Store
 from letstune.errors import CheckpointError, LetstuneError, PlanError, StoreError
-from letstune.plugins import say
+from letstune.plugins import check_harmless, redacted, say
 from letstune.training import REMEDY
 
 from letstune_fsspec.cache import Cache
 from letstune_fsspec.manifest import File, Manifest, Part, Piece, survey
 from letstune_fsspec.options import (
+    CONTAINERS,
+    HARMLESS,
+    HARMLESS_WITH_CONTAINERS,
     check_options,
     check_uri,
     filesystem_class,
     scheme_of,
+    where_secrets_go,
     with_defaults,
 )
 from letstune_fsspec.place import MANIFEST, Place
@@ -71,7 +75,7 @@ class FsspecStore(Store):
             they would be recorded in the journal.
 
     Raises:
-        PlanError: the URI or an option is not what it must be, or holds a secret.
+        PlanError: the URI or an option is not what it must be, or may hold a secret.
         MissingPackageError: the package for the scheme is not installed.
 
     >>> FsspecStore("memory://runs/1").root
@@ -89,6 +93,7 @@ class FsspecStore(Store):
         read_back: bool = False,
         **storage_options: Any,
     ) -> None:
+        self._check_harmless(uri, storage_options)
         # The plan records plain fields of an object, and a run may not change them. So all that
         # may differ from one resume to the next is in values of their own.
         self.root = check_uri(uri)
@@ -102,6 +107,13 @@ class FsspecStore(Store):
             read_back=bool(read_back),
         )
         self._begin()
+
+    def _check_harmless(self, uri: object, options: Mapping[str, Any]) -> None:
+        """Refuse what may hold a secret: an object is pickled into the journal."""
+        at_containers = isinstance(uri, str) and scheme_of(uri) in CONTAINERS
+        factory = StoreWithContainers if at_containers else StoreByName
+        what = f"store={redacted(uri)!r}" if isinstance(uri, str) else "store"
+        check_harmless(what, uri, options, factory)
 
     def _begin(self) -> None:
         # By process: a connection of the parent is of no use to its fork.
@@ -276,7 +288,8 @@ class FsspecStore(Store):
         except Exception as error:
             if place is None:
                 raise StoreError(
-                    f"{self.root} cannot be opened ({type(error).__name__}: {error}). Check its "
+                    f"{self.root} cannot be opened ({type(error).__name__}: "
+                    f"{redacted(str(error))}). Check its "
                     f"options, {sorted(self._options)}, with fsspec's documentation; then resume."
                 ) from error
             raise place.explained(error) from error
@@ -317,6 +330,25 @@ class FsspecStore(Store):
                     return
                 self._told.set()
             say(f"The cache {manner.cache} cannot be written to: {error}. All goes on without it.")
+
+
+class StoreByName(FsspecStore):
+    """The store of a plan. letstune has checked its options when they were given.
+
+    So a journal resumes whose options were recorded when the list of harmless ones was another.
+    """
+
+    harmless_options = HARMLESS
+    where_secrets_go = staticmethod(where_secrets_go)
+
+    def _check_harmless(self, uri: object, options: Mapping[str, Any]) -> None:
+        pass
+
+
+class StoreWithContainers(StoreByName):
+    """The same, at schemes in whose URIs the container is before an @."""
+
+    harmless_options = HARMLESS_WITH_CONTAINERS
 
 
 class _NotThereError(FileNotFoundError):

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from letstune.errors import PlanError
+from letstune.errors import PlanError, StoreError
 
 from letstune_fsspec import FsspecStore
 from letstune_fsspec.options import where_secrets_go, with_defaults
+from letstune_fsspec.store import StoreByName
 
 SECRET = "wJalrXUtnFEMI"
 
@@ -42,6 +43,16 @@ SECRET = "wJalrXUtnFEMI"
         *[{name: SECRET} for name in ("sessiontoken", "clientsecret", "userpassword", "APIKEY")],
         {"client_kwargs": {"awssecretaccesskey": SECRET}},
         {"token": f"anon-{SECRET}"},
+        *[{name: SECRET} for name in ("connstr", "conn", "pass", "pw", "creds", "proxy", "x")],
+        {"headers": {"X-Whatever": SECRET}},
+        {"headers": [SECRET]},
+        {"endpoint_url": f"http://host/?x={SECRET}"},
+        {"endpoint_url": f"http://host/#{SECRET}"},
+        {"endpoint_url": f"http://{SECRET}@host"},
+        {"client_kwargs": {"endpoint_url": f"https://AKIA:a/b{SECRET}@host"}},
+        {"region": f"password={SECRET}"},
+        {"password": 123456},
+        {"pw": 1.5, "parallel": 3},
         {"key": "anon" + SECRET},
     ],
     ids=str,
@@ -53,9 +64,46 @@ def test_secrets_are_refused_and_not_repeated(options: dict[str, Any]) -> None:
     assert "AWS_ACCESS_KEY_ID" in str(raised.value)
 
 
-def test_a_password_in_the_uri_is_refused_and_not_repeated() -> None:
+@pytest.mark.parametrize("user", [f"me:{SECRET}", f"AKIA:a/b{SECRET}", SECRET, f"me:a@{SECRET}"])
+def test_user_information_in_the_uri_is_refused_and_not_repeated(user: str) -> None:
     with pytest.raises(PlanError, match=r"sftp://\.\.\.@host/a.*FSSPEC_SFTP_PASSWORD") as raised:
-        FsspecStore(f"sftp://me:{SECRET}@host/a")
+        FsspecStore(f"sftp://{user}@host/a")
+    assert SECRET not in str(raised.value)
+
+
+@pytest.mark.parametrize("tail", [f"?sig={SECRET}", f"#{SECRET}"])
+def test_a_query_in_the_uri_is_refused_and_not_repeated(tail: str) -> None:
+    with pytest.raises(PlanError, match=r"s3://bucket/a[?#]\.\.\.'.* query may hold") as raised:
+        FsspecStore(f"s3://bucket/a{tail}")
+    assert SECRET not in str(raised.value)
+
+
+def test_a_container_before_the_at_is_taken_and_a_password_is_not() -> None:
+    pytest.importorskip("adlfs")
+    FsspecStore("abfss://container@account.dfs.core.windows.net/a")
+
+
+@pytest.mark.parametrize("user", [f"me:{SECRET}", f"a/b{SECRET}", f"a@{SECRET}"])
+def test_what_is_no_container_is_refused(user: str) -> None:
+    with pytest.raises(PlanError, match="user information may hold a secret") as raised:
+        FsspecStore(f"abfss://{user}@account.dfs.core.windows.net/a")
+    assert SECRET not in str(raised.value)
+
+
+def test_a_journal_from_before_the_list_has_its_store() -> None:
+    """Its options are recorded already, and `resume` makes the store of them."""
+    old = {"connstr": "x", "headers": {"a": "b"}, "endpoint_url": "http://host/?a=b"}
+    store = StoreByName("memory://me@host/a", **old)
+    assert isinstance(store, FsspecStore)
+    assert (store.root, store._options) == ("memory://me@host/a", old)
+    assert "endpoint_url" in StoreByName.harmless_options
+    assert "FSSPEC_SFTP_" in StoreByName.where_secrets_go("sftp://host")
+
+
+def test_what_a_service_repeats_is_told_without_signatures() -> None:
+    store = StoreByName("memory://a")
+    with pytest.raises(StoreError, match=r"https://h/a\?\.\.\.") as raised, store._at_work():
+        raise ValueError(f"GET https://h/a?sig={SECRET} and ftp://me:{SECRET}@h failed")
     assert SECRET not in str(raised.value)
 
 
@@ -69,11 +117,11 @@ def test_a_password_in_the_uri_is_refused_and_not_repeated() -> None:
         {"account_name": "me", "key_filename": "/home/me/.ssh/id", "look_for_keys": True},
         {"token": None},
         *[{"token": how} for how in ("anon", "cloud", "browser", "google_default", "cache")],
-        {"auth_protocol": "ntlm", "auth_timeout": 30, "keyboard": "de", "keypairs": 3},
+        {"auth_protocol": "ntlm", "auth_timeout": 30, "keypairs": 3},
     ],
     ids=str,
 )
-def test_all_else_is_taken(options: dict[str, Any]) -> None:
+def test_what_is_listed_is_taken(options: dict[str, Any]) -> None:
     FsspecStore("s3://bucket/a", **options)
 
 
