@@ -31,7 +31,7 @@ class Experience:
         self._confirmed: Counter[tuple[str, str, str]] = Counter()
         self._changed: Counter[str] = Counter()
 
-    def confirm(self, failure: TrialFailed) -> None:
+    def believe(self, failure: TrialFailed) -> None:
         """See a failure come again in a fresh process."""
         self._confirmed[signature(failure)] += 1
 

@@ -45,7 +45,7 @@ class SecondOpinion:
             self.again, self._doubted = work.rest, failure
             return False
         if self._doubted is not None and signature(self._doubted) == signature(failure):
-            self._experience.confirm(failure)
+            self._experience.believe(failure)
         self._doubted = None
         return True
 
