@@ -1,7 +1,8 @@
 """Trials are distinct, and a space in which nothing is left ends a run without an error."""
 
+from contextlib import closing
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pytest
@@ -9,10 +10,11 @@ from files import in_all
 from small_trainers import Hill, Point, tune
 
 import letstune
-from letstune import Params, Sampler, SimpleTrainer
-from letstune.errors import (
-    LetstuneError,
-)
+from letstune import Params, Sampler, SimpleTrainer, rand
+from letstune.errors import LetstuneError
+from letstune.journal.journal import Journal
+from letstune.rounds.plan import Plan
+from letstune.samplers.proposer import Proposer
 from letstune.samplers.sampler import GridSampler, RandomSampler
 
 # Spaces and samplers
@@ -130,3 +132,70 @@ def test_more_trials_look_again_at_a_space_that_seemed_exhausted(
     assert more(9) == 3  # what is finished is only read
     assert more(10) == 6
     assert more(11) == 6
+
+
+class Stubborn(Sampler):
+    """Proposes the best so far, unless that is pending, as a model that is sure of itself."""
+
+    adaptive = True
+    asked: ClassVar[list[tuple[int, int]]] = []
+
+    def propose(self, space: Any, history: Any, rng: Any, trial: int) -> Any:
+        self.asked.append((trial, sum(seen.status == "pending" for seen in history)))
+        done = [seen for seen in history if seen.status == "trained"]
+        if not done:
+            return space.sample(rng)
+        best = max(done, key=lambda seen: seen.values[-1]).params
+        refused = sum(seen.status == "pending" and seen.trial == trial for seen in history)
+        return best.replace(x=best.x + 1) if refused == 2 else best
+
+
+class Whole(Params):
+    x: int = rand.ints(0, 10**6)
+
+
+class WholeTrainer(SimpleTrainer[Whole]):
+    metric = "x"
+
+    def load_dataset(self, dataset: Any) -> None:
+        pass
+
+    def train(self, params: Whole) -> Any:
+        return None, {"x": params.x}
+
+
+def test_a_sampler_that_learns_is_told_what_was_refused(path: Path) -> None:
+    Stubborn.asked.clear()
+    tuning = tune(WholeTrainer(), 4, path, sampler=Stubborn())
+    first, *others = sorted(trial.params.x for trial in tuning)
+    assert others == [first + 1, first + 2, first + 3]
+    assert Stubborn.asked == [(0, 0)] + [(n, k) for n in (1, 2, 3) for k in (0, 1, 2)]
+
+
+class SureOfItself(Stubborn):
+    def propose(self, space: Any, history: Any, rng: Any, trial: int) -> Any:
+        self.asked.append((trial, 0))
+        return Whole(x=7)
+
+
+def test_a_sampler_that_never_has_anything_new_is_asked_three_times_a_trial_and_told_of_once(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    SureOfItself.asked.clear()
+    tuning = tune(WholeTrainer(), 30, path, sampler=SureOfItself(), progress=None)
+    assert len({trial.params.x for trial in tuning}) == 30
+    assert len(SureOfItself.asked) == 1 + 29 * 3
+    err = capsys.readouterr().err
+    assert err.count("SureOfItself has proposed params that were there already for 10 trials") == 1
+
+
+def test_a_run_from_before_that_goes_on_as_it_began(path: Path) -> None:
+    tune(WholeTrainer(), 2, path, sampler=SureOfItself())
+    with closing(Journal(path)) as journal:
+        facts = journal.facts()
+    assert facts["attempts"] == 3
+    assert Plan.from_facts({k: v for k, v in facts.items() if k != "attempts"}).attempts is None
+    proposer = Proposer(SureOfItself(), Whole.space(), 1, ['{"x":7}'])
+    SureOfItself.asked.clear()
+    assert proposer.propose([], 1) is not None
+    assert len(SureOfItself.asked) == 100

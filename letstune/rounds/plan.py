@@ -190,6 +190,9 @@ class Plan(How):
     threads: int | None = None
     # The most epochs that the rounds allowed when the run began; None if they are in time.
     horizon: int | None = None
+    # How often a sampler that learns is asked for a trial, with what was refused told to it. None
+    # of one that does not, and of a run from before that: it goes on as it began.
+    attempts: int | None = None
 
     def to_facts(self) -> dict[str, Any]:
         """Return the rows of the journal's table ``plan``: JSON-able values by name."""

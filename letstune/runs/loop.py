@@ -204,6 +204,8 @@ class Runner:
     def _propose(self, proposal: Proposal) -> None:
         """Have a cohort proposed, all of it or nothing."""
         events = self._proposals.of(proposal, self.state)
+        if remark := self._proposals.remark():
+            self.audience.tell(remark)
         self._record(events)
         if events and isinstance(events[0], SpaceExhausted):
             # There are fewer trials than the state took for granted: fold it anew.

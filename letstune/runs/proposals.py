@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from letstune.journal.journal import Journal
 from letstune.rounds.decisions import Proposal, visible
 from letstune.rounds.events import Event, SpaceExhausted, TrialProposed
@@ -9,6 +11,9 @@ from letstune.rounds.state import State
 from letstune.samplers.proposer import Proposer
 from letstune.samplers.sampler import Observation, Sampler
 from letstune.space.params import Space
+
+MANY: Final = 10
+"""So many trials for which a sampler has nothing new are told, once in a session."""
 
 
 class Proposals:
@@ -26,6 +31,7 @@ class Proposals:
         self._journal = journal
         self._proposer: Proposer | None = None
         self._seen: dict[int, Observation] = {}
+        self._told = False
 
     def of(self, proposal: Proposal, state: State) -> list[Event]:
         """Return the events of a proposal, all of which are to be recorded together.
@@ -35,7 +41,7 @@ class Proposals:
         plan = state.plan
         if self._proposer is None:  # not before: a run may have nothing to propose
             taken = (trial.params for trial in state.trials)
-            self._proposer = Proposer(self._sampler, self._space, plan.seed, taken)
+            self._proposer = Proposer(self._sampler, self._space, plan.seed, taken, plan.attempts)
         history = self._history(proposal.cohort, state)
         events: list[Event] = []
         for trial in range(proposal.first, proposal.first + proposal.size):
@@ -46,6 +52,17 @@ class Proposals:
             if plan.adaptive:
                 history.append(Observation(trial, params, "pending"))
         return events
+
+    def remark(self) -> str:
+        """Return what is to be told of a sampler that repeats itself; once, else nothing."""
+        if self._told or self._proposer is None or self._proposer.repeated < MANY:
+            return ""
+        self._told = True
+        return (
+            f"{type(self._sampler).__name__} has proposed params that were there already for "
+            f"{MANY} trials; these were drawn at random instead. It may have learned all that it "
+            "can of this space: fewer trials may do, or another sampler finds more."
+        )
 
     def _history(self, cohort: int, state: State) -> list[Observation]:
         history = []

@@ -46,6 +46,10 @@ COHORT: Final = 64
 """How many trials a run begins with, and compete, if it is to go on until the time is up."""
 
 
+ATTEMPTS: Final = 3
+"""How often a sampler that learns is asked for a trial, if what it proposes is there already."""
+
+
 class First(NamedTuple):
     """The facts and the pickles of a new journal, and what to tell once it is there."""
 
@@ -262,6 +266,8 @@ class Request:
         )
         if not plan.rounds.timed:
             plan = replace(plan, horizon=int(plan.rounds.limits[-1]))
+        if plan.adaptive:
+            plan = replace(plan, attempts=ATTEMPTS)
         if self.executor is None:
             plan = replace(plan, threads=own_threads(how_many_workers(plan), os.environ))
         return plan if self.lag is not None else replace(plan, lag=first_lag(plan, self.executor))

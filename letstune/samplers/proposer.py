@@ -24,23 +24,37 @@ class Proposer:
         space: the search space.
         seed: the run's.
         taken: the JSON of the params of all trials so far.
+        attempts: how often a sampler that learns is asked for a trial, and told what was refused;
+            None for one that is only asked with fresh randomness, as often as makes sense.
+
+    Attributes:
+        repeated: how many trials it has been given nothing new for, so that they were drawn.
     """
 
     def __init__(
-        self, sampler: Sampler, space: Space, seed: int, taken: Iterable[str] = ()
+        self,
+        sampler: Sampler,
+        space: Space,
+        seed: int,
+        taken: Iterable[str] = (),
+        attempts: int | None = None,
     ) -> None:
         self._sampler = sampler
         self._space = space
         self._seed = seed
         self._taken = set(taken)
+        self._attempts = attempts
+        self.repeated = 0
 
     def propose(self, history: Sequence[Observation], trial: int) -> ParamsLike | None:
         """Return a trial's params, which are taken from then on; None if there are no others.
 
-        A sampler that repeats itself is asked again with fresh randomness. If it finds nothing new
-        then, params are drawn from the space at random or, if the space is finite, taken point by
-        point from a random point on. If even that finds nothing in a space whose size is unknown,
-        because a class has its own ``get_random_params``, the space counts as exhausted.
+        A sampler that repeats itself is asked again with fresh randomness. If it learns, it is told
+        as well what was refused, as pending: its answer may depend on nothing but the history, and
+        each one may take seconds. If it finds nothing new then, params are drawn from the space at
+        random or, if the space is finite, taken point by point from a random point on. If even that
+        finds nothing in a space whose size is unknown, because a class has its own
+        ``get_random_params``, the space counts as exhausted.
 
         Args:
             history: what the sampler may see.
@@ -52,10 +66,14 @@ class Proposer:
         size = self._sampler.narrow(self._space).size
         if size is not None and len(self._taken) >= size:
             return None
-        for attempt in range(ATTEMPTS):
-            params = self._asked(history, trial, self._rng(trial, attempt))
+        asked = list(history)
+        for attempt in range(self._attempts or ATTEMPTS):
+            params = self._asked(asked, trial, self._rng(trial, attempt))
             if self._takes(params):
                 return params
+            if self._attempts is not None:
+                asked.append(Observation(trial, params, "pending"))
+        self.repeated += 1
         return self._drawn(self._rng(trial, ATTEMPTS))
 
     def _rng(self, trial: int, attempt: int) -> np.random.Generator:

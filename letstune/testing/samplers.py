@@ -290,7 +290,8 @@ class SamplerSuite:
             points = {space.point(i).to_json() for i in range(size or 0)}
             taken: list[str] = []
             history: list[Observation] = []
-            proposer = Proposer(sampler, space, seed)
+            attempts = 3 if sampler.adaptive else None  # so that it is told what was refused
+            proposer = Proposer(sampler, space, seed, attempts=attempts)
             for trial in range((size or 0) + 1):
                 params = proposer.propose(history, trial)
                 if params is None:
