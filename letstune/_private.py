@@ -60,15 +60,19 @@ def _unwritable(mode: int) -> int:
     return mode & ~0o022
 
 
-def make_folder(folder: Path) -> None:
+def make_folder(folder: Path, mode: int = 0o777) -> None:
     """Make a folder.
+
+    Args:
+        folder: its path.
+        mode: what it may have at most, but for the group that runs are shared with.
 
     Raises:
         FileExistsError: there is something of that name.
         FileNotFoundError: the folder above is not there.
     """
     allowed = rule(folder.parent)
-    folder.mkdir(allowed(0o777))
+    folder.mkdir(allowed(mode))
     if allowed is _of_group:  # the umask may say otherwise
         folder.chmod(allowed(stat.S_IMODE(folder.stat().st_mode)))
 

@@ -63,6 +63,10 @@ class CheckpointNotKeptError(CheckpointError, FileNotFoundError):
     """A checkpoint was let go, as the plan says, or was never made."""
 
 
+class TrustError(LetstuneError, PermissionError):
+    """A journal names a place beyond its own folder, or code, and nobody has vouched for it."""
+
+
 class TrialNotFoundError(LetstuneError, LookupError):
     """The run has no such trial."""
 

@@ -63,12 +63,17 @@ def damage(store: DirectoryStore, stored: Stored, how: str) -> None:
         file.write_bytes(b"")
 
 
+def unhidden(folder: Path) -> list[Path]:
+    """Return what is in a folder of checkpoints, without its marker."""
+    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+
+
 def kept(path: Path) -> set[tuple[int, int]]:
     """Return trial and epoch of what is not deleted, which must be what is there."""
     with closing(sqlite3.connect(path)) as db:
         query = "SELECT trial, epoch, checkpoint FROM checkpoints WHERE deleted IS NULL"
         rows = db.execute(query).fetchall()
     folder = path.with_name("run.checkpoints")
-    there = {entry.name for entry in folder.iterdir()} if folder.exists() else set()
+    there = {entry.name for entry in unhidden(folder)} if folder.exists() else set()
     assert there == {uri for _, _, uri in rows}
     return {(trial, epoch) for trial, epoch, _ in rows}

@@ -579,7 +579,7 @@ def test_a_fix_brings_back_the_winner_and_writes_off_the_others(
     state = tuning._run.state
     for trial in tuning[:2]:
         damage(store_of(path), next(iter(state.trials[trial.trial_id].kept.values())), how)
-    found = {finding.where: finding for finding in check_run(path, fix=True)}
+    found = {finding.where: finding for finding in check_run(path, fix=True, trust=True)}
     place = f"trial {tuning.best.trial_id}, epoch {tuning.best.best_epoch.epoch}"
     assert "epochs as recorded, and its checkpoint is back." in found[place].what or (
         "1 of 1 epoch as recorded, and its checkpoint is back." in found[place].what
@@ -621,7 +621,7 @@ def test_what_does_not_come_out_the_same_is_not_put_back(
     (tmp_path / "changed").touch()
     best, epoch = tuning.best.trial_id, tuning.best.best_epoch.epoch
     damage(store_of(path), tuning._run.state.trials[best].kept[epoch], "missing")
-    (found,) = check_run(path, fix=True)
+    (found,) = check_run(path, fix=True, trust=True)
     assert why in found.what
     assert f"letstune retrain {path} {best} --epochs {epoch + 1} -o FOLDER" in found.what
     assert check_run(path) == []
@@ -644,7 +644,7 @@ def test_a_winner_that_cannot_be_trained_is_written_off_as_others_are(
     tuning = tune(Gone(), 1, path, rounds=[1], dataset=str(data))
     data.unlink()
     damage(store_of(path), tuning._run.state.trials[0].kept[0], "missing")
-    (found,) = check_run(path, fix=True)
+    (found,) = check_run(path, fix=True, trust=True)
     assert found.mended
     assert "It cannot be brought back: " in found.what
     assert "No such file" in found.what

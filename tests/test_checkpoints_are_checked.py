@@ -87,7 +87,7 @@ def test_what_is_kept_is_fetched(
     [
         ("missing", "The model is missing: there is no 't1"),
         ("altered", "The model, 't1.* is not what was saved: 7 bytes"),
-        ("truncated", "The model, 't1.* is not what was saved: 0 bytes .* expected 7"),
+        ("truncated", "The model, 't1.* is not what was saved: 0 bytes.* expected 7"),
     ],
 )
 def test_what_happened_to_a_checkpoint_is_told(

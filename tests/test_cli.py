@@ -14,6 +14,7 @@ from typing import Any
 import click
 import pandas as pd
 import pytest
+from checkpoint_files import unhidden
 from click.testing import CliRunner, Result
 from files import in_all
 from journal_facts import facts, metrics_of
@@ -497,7 +498,7 @@ def test_without_a_winner_it_is_an_error(path: Path) -> None:
 
 
 def kept(path: Path) -> list[Path]:
-    return sorted(path.with_name("run.checkpoints").iterdir())
+    return unhidden(path.with_name("run.checkpoints"))
 
 
 def remove(file: Path) -> None:
@@ -549,7 +550,7 @@ def test_what_is_wrong_is_found_and_mended_and_the_run_goes_on(
     assert text in found["what"]
     assert found["mended"] is False
     assert in_all(path.parent) == before
-    mended = json.loads(run("check", path, "--fix", "--json").stdout)
+    mended = json.loads(run("check", path, "--fix", "--trust", "--json").stdout)
     assert text in mended[0]["what"]
     assert all(row["mended"] for row in mended)
     assert "nothing is wrong" in run("check", path).stdout
@@ -573,7 +574,7 @@ def test_a_lost_folder_of_checkpoints_is_told_and_mended(path: Path) -> None:
     assert in_all(path.parent) == before
     assert "There is no folder" in run("check", path, "--fix", code=1).stderr
     path.with_name("run.checkpoints").mkdir()
-    assert len(json.loads(run("check", path, "--fix", "--json").stdout)) == 4
+    assert len(json.loads(run("check", path, "--fix", "--trust", "--json").stdout)) == 4
     run("resume", path, "--rounds", "3", "--quiet")
     assert {len(trial.epochs) for trial in letstune.load(path)} == {3}
 

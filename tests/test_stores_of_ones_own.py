@@ -11,7 +11,8 @@ from memory_store import MemoryStore
 from small_trainers import Climb, Folders, Hill, tune
 
 import letstune
-from letstune.errors import CheckpointError
+from letstune.errors import TrustError
+from letstune.runs.check import check_run
 from letstune.training.checkpoints import Keeper, fetched
 from letstune.training.stores import DirectoryStore, temporary
 
@@ -46,14 +47,17 @@ def test_a_store_of_ones_own_is_resumed(memory: MemoryStore, path: Path) -> None
     assert len(tuning[0].epochs) == 4
 
 
-def test_reading_a_run_with_a_store_of_ones_own_says_who_can_bring_it_back(
+def test_a_store_of_ones_own_is_unpickled_for_who_trusts_the_journal(
     memory: MemoryStore, path: Path
 ) -> None:
     tune(Hill(), 2, path, store=memory)
-    with pytest.raises(
-        CheckpointError, match=r"a store that is kept as a pickle.*letstune\.resume"
-    ):
+    with pytest.raises(TrustError, match=r"kept as a pickle, .*MemoryStore.*runs code.*trust=True"):
         letstune.load(path)[0].checkpoint.load_pickle()
+    with pytest.raises(TrustError, match=r"kept as a pickle.*letstune check .*run\.db --trust"):
+        check_run(path)
+    trusting = letstune.load(path, trust=True)[0]
+    assert trusting.checkpoint.load_pickle().to_dict() == trusting.params.to_dict()
+    assert check_run(path, trust=True) == []
 
 
 @pytest.mark.parametrize("relative", [True, False])
@@ -64,8 +68,11 @@ def test_a_directory_of_ones_own_is_found_from_anywhere(
     tune(Hill(), 2, path, store="models" if relative else tmp_path / "models")
     assert list((tmp_path / "models").iterdir())
     monkeypatch.chdir("/")
-    tuning = letstune.load(path)
+    with pytest.raises(TrustError, match=rf"but in {tmp_path}/models/.*trust=True"):
+        letstune.load(path)[0].checkpoint.load_pickle()
+    tuning = letstune.load(path, trust=True)
     assert tuning[0].checkpoint.load_pickle().to_dict() == tuning[0].params.to_dict()
+    assert check_run(path, trust=True) == []
 
 
 def test_two_runs_in_one_directory_have_a_folder_each(path: Path, tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ class Watching(Climb):
     """Notes, as the dataset's file, what is in the store when an epoch begins."""
 
     def train_epoch(self, epoch: int) -> dict[str, float]:
-        names = [file.name for file in Path(self.dataset).iterdir() if file.name != ".new"]
+        names = [file.name for file in Path(self.dataset).glob("[!.]*")]
         return super().train_epoch(epoch) | {"kept": len(names)}
 
 

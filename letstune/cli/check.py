@@ -31,8 +31,9 @@ commands: Final = click.Group()
 @JOURNAL
 @click.option("--fix", is_flag=True, help="Mend what can be mended; see above.")
 @click.option("--no-retrain", is_flag=True, help="With --fix: train nothing again.")
+@click.option("--trust", is_flag=True, help="Trust whoever wrote the journal; see above.")
 @JSON
-def check(journal: Path, fix: bool, no_retrain: bool, as_json: bool) -> None:
+def check(journal: Path, fix: bool, no_retrain: bool, trust: bool, as_json: bool) -> None:
     """Check a journal and its checkpoints; exit with 1 if anything is wrong.
 
     A crash leaves checkpoints behind to which no row points; --fix deletes them. If checkpoints
@@ -40,14 +41,18 @@ def check(journal: Path, fix: bool, no_retrain: bool, as_json: bool) -> None:
     again when it needs them. Of a finished run, it trains the winner again, as retrain does, and
     brings its checkpoint back if that comes out the same to the last byte.
 
+    That runs code of the journal; and checkpoints may be beyond the journal's folder, wherever it
+    says. Neither is done without --trust.
+
     \b
     Examples:
       letstune check digits.db
       letstune check digits.db --fix
+      letstune check on-s3.db --trust
     """
     from letstune.runs.check import check_run
 
-    findings = check_run(journal, fix=fix, train=not no_retrain)
+    findings = check_run(journal, fix=fix, train=not no_retrain, trust=trust)
     rows = [
         {"what": found.what, "where": found.where, "mended": found.mended} for found in findings
     ]

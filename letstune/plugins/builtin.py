@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from letstune.plugins.hookspecs import API_VERSION, Register, hookimpl
 from letstune.samplers.sampler import GridSampler, RandomSampler, Sampler, SobolSampler
+from letstune.training.places import Mark
 from letstune.training.stores import DirectoryStore, Store
 from letstune.workers.executor import Executor
 from letstune.workers.in_process import InProcessExecutor
@@ -34,8 +35,8 @@ def register_stores(register: Register[Store]) -> None:
     register("directory", _directory)
 
 
-def _directory(uri: str, **options: Any) -> DirectoryStore:
-    return DirectoryStore(Path(uri), **options)
+def _directory(uri: str, mark: Mark | None = None) -> DirectoryStore:
+    return DirectoryStore(Path(uri), mark=mark)
 
 
 @hookimpl

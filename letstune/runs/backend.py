@@ -8,25 +8,26 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from letstune.errors import CheckpointError, PlanError, PluginError
+from letstune.errors import PlanError, PluginError
 from letstune.journal.journal import Journal
 from letstune.plugins import installed
 from letstune.plugins.harmless import check_harmless, check_texts, hidden, redacted, told
 from letstune.plugins.hookspecs import PROJECT
 from letstune.plugins.installed import Plugged
 from letstune.rounds.pickles import Pickle
-from letstune.rounds.plan import Plan
 from letstune.runs.as_recorded import named, own_place, public_fields, relative
 from letstune.runs.pickles import keep, restore
 from letstune.samplers.sampler import Sampler
 from letstune.telling.observers import Observer
 from letstune.training.pickling import type_name
+from letstune.training.places import Mark
 from letstune.training.stores import Store
 from letstune.training.unpickler import today
 from letstune.workers.executor import Executor
@@ -163,7 +164,7 @@ class Backend:
             kind=kind, name=fact["name"], options=fact.get("options"), by=fact["by"], extra=extra
         )
         if kind == "store" and backend.options is not None:
-            return replace(backend, arguments=(own_place(fact, journal),))
+            return replace(backend, arguments=_arguments(fact, journal))
         return backend
 
     def again(self, journal: Journal) -> Backend:
@@ -328,22 +329,25 @@ def _name_today(value: Any) -> Any:
     return " ".join([":".join(today(*path.split(":", 1))), *([digest] if digest else [])])
 
 
-def open_store(journal: Path, plan: Plan) -> Store:
-    """Return the store of a run, if it can be made without unpickling anything.
+def mark_of(store: Mapping[str, Any], *, vouched: bool) -> Mark:
+    """Return the mark of the run's own folder in a store that is a directory.
+
+    Args:
+        store: the plan's fact about it.
+        vouched: see `Mark`.
 
     Raises:
-        CheckpointError: the store can only be unpickled.
-        PluginError: its plugin is not installed, or cannot be loaded.
+        StoreError: the fact names no run.
     """
-    backend = Backend.recorded("store", plan.store, journal)
-    if backend.options is None:
-        raise CheckpointError(
-            f"{journal}: its checkpoints are in a store that is kept as a pickle, {backend.name}. "
-            "To unpickle it runs code of the journal, which only letstune.resume does: load them "
-            "from what that returns."
-        )
-    store: Store = replace(backend, plugged=backend._installed(journal)).make()
-    return store
+    # Nobody else has a folder of such a name, or the one that is named after the journal.
+    old = store["uri"] is None or re.fullmatch("[0-9a-f]{16}", store["run"]) is not None
+    return Mark(run=store["run"], old=old, vouched=vouched)
+
+
+def _arguments(store: Mapping[str, Any], journal: Path) -> tuple[Any, ...]:
+    """Return what the factory of a store that has a name gets besides the options."""
+    place = own_place(store, journal)
+    return (place, mark_of(store, vouched=True)) if store["name"] == "directory" else (place,)
 
 
 def _expected(kind: str) -> str:
@@ -385,6 +389,6 @@ def _of_store(what: str, given: Any, journal: Path) -> Backend:
         options=options,
         by=plugged.by,
         extra=extra,
-        arguments=(own_place({"name": scheme, **extra}, journal),),
+        arguments=_arguments({"name": scheme, **extra}, journal),
         plugged=plugged,
     )

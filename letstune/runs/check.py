@@ -6,10 +6,11 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from letstune.errors import CheckpointError, JournalError, SpaceError, StoreError
+from letstune.errors import CheckpointError, JournalError, SpaceError, StoreError, TrustError
 from letstune.journal.journal import Journal, now
 from letstune.journal.lock import JournalLock, is_locked
 from letstune.journal.paths import journal_path
@@ -17,12 +18,12 @@ from letstune.results.trials import to_retrain
 from letstune.rounds.events import CheckpointDeleted
 from letstune.rounds.plan import Plan
 from letstune.rounds.state import State
-from letstune.runs.backend import open_store
 from letstune.runs.retrain import retrain
+from letstune.runs.trust import open_store, require_trusted_store, trusted
 from letstune.space.params import Space
 from letstune.telling.lines import say
 from letstune.training.checkpoints import REMEDY, digest, fetch
-from letstune.training.stores import Store
+from letstune.training.stores import DirectoryStore, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,18 @@ class Finding:
     mended: bool = False
 
 
-def check_run(path: Path, *, fix: bool = False, train: bool = True) -> list[Finding]:
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What `check_run` was asked for."""
+
+    fix: bool
+    train: bool
+    trust: bool
+
+
+def check_run(
+    path: Path, *, fix: bool = False, train: bool = True, trust: bool = False
+) -> list[Finding]:
     """Return what is wrong with a run.
 
     Args:
@@ -44,31 +56,39 @@ def check_run(path: Path, *, fix: bool = False, train: bool = True) -> list[Find
         train: when fixing, train the winner of a finished run again rather than write its
             checkpoint off, and bring that back if it comes out the same to the last byte. That
             unpickles what the journal holds, and runs it.
+        trust: go wherever the journal says that its checkpoints are, and run its code where
+            ``train`` needs that.
 
     Raises:
+        TrustError: that is needed, and not asked for. Nothing was changed.
         JournalError: the journal cannot be read, holds no legal run, or is being worked on.
         StoreError: the checkpoints cannot be looked at. Nothing was written off.
     """
-    path = journal_path(path)
+    path, asked = journal_path(path), _Asked(fix, train, trust)
     if not fix:
-        return _check(Journal(path), fix=False, train=False)
-    Journal(path).close()
+        return _check(Journal(path), asked)
+    with closing(Journal(path)) as source, suppress(JournalError):  # damage is told further down
+        # Before there is a lock beside it: what is not trusted is left as it is.
+        require_trusted_store(path, source.facts().get("store"), vouched=trust)
     with JournalLock(path, now()):
-        return _check(Journal(path, write=True), fix=True, train=train)
+        return _check(Journal(path, write=True), asked)
 
 
-def _check(journal: Journal, *, fix: bool, train: bool) -> list[Finding]:
+def _check(journal: Journal, asked: _Asked) -> list[Finding]:
+    fix = asked.fix
     try:
         if damage := journal.damage():
             return [Finding(f"SQLite: {line}", str(journal.path)) for line in damage]
         plan, state = journal.load()
-        store = open_store(journal.path, plan)
+        store = open_store(journal.path, plan.store, vouched=asked.trust)
+        if fix and isinstance(store, DirectoryStore):
+            store.claim()  # before anything is written off since it is not in there
         findings = list(_damaged(journal, plan, state))
         lost = list(_lost(store, state))
         if lost and not fix:  # unless whoever works on the run has deleted it meanwhile
             gone = journal.deletions()
             lost = [found for found in lost if found[:2] not in gone]
-        lost, back = _bring_back(journal, store, state, lost, train=train)
+        lost, back = _bring_back(journal, store, state, lost, asked)
         for number, epoch, why in [*lost, *back]:
             findings.append(Finding(why, f"trial {number}, epoch {epoch}", mended=fix))
         if fix:
@@ -120,7 +140,7 @@ def _lost(store: Store, state: State) -> Iterator[_Lost]:
 
 
 def _bring_back(
-    journal: Journal, store: Store, state: State, lost: list[_Lost], *, train: bool
+    journal: Journal, store: Store, state: State, lost: list[_Lost], asked: _Asked
 ) -> tuple[list[_Lost], list[_Lost]]:
     """Return what stays lost, and what is there again: the winner's, if it can be retrained."""
     winner = state.leader[1]
@@ -128,13 +148,24 @@ def _bring_back(
         if state.finished and number == winner and epoch == state.trials[winner].best_epoch:
             others = lost[:place] + lost[place + 1 :]
             told, same = "", False
-            if train:
+            if asked.fix and asked.train:
+                _require_trusted_code(journal.path, number, epoch, asked)
                 told, same = _retrained(journal.path, store, state, epoch)
             if same:
                 return others, [(number, epoch, f"{why} {told}")]
             again = f"`{to_retrain(journal.path, number, epoch)}` trains it again."
             return [*others, (number, epoch, " ".join(filter(None, [why, told, again])))], []
     return lost, []
+
+
+def _require_trusted_code(path: Path, trial: int, epoch: int, asked: _Asked) -> None:
+    if not trusted(path, vouched=asked.trust):
+        raise TrustError(
+            f"{path}: the checkpoint of epoch {epoch} of trial {trial}, the winner, is lost. To "
+            "train it again runs the code that the journal holds. If you trust whoever wrote it, "
+            "say so with --trust; with --no-retrain, the checkpoint is written off. Nothing was "
+            "changed."
+        )
 
 
 def _retrained(path: Path, store: Store, state: State, epoch: int) -> tuple[str, bool]:

@@ -25,7 +25,6 @@ from letstune.rounds.plan import Plan
 from letstune.rounds.state import State
 from letstune.rounds.streaks import Streaks
 from letstune.runs.agreement import Run, meet
-from letstune.runs.backend import open_store
 from letstune.runs.deadline import Deadline, seconds_left
 from letstune.runs.how import crowded
 from letstune.runs.loop import Runner
@@ -33,6 +32,7 @@ from letstune.runs.request import Request, to_resume
 from letstune.runs.retrain import retrain
 from letstune.runs.signals import at_a_prompt
 from letstune.runs.skip import forget_stop
+from letstune.runs.trust import open_store
 from letstune.space.params import Space
 from letstune.telling.lines import say
 from letstune.telling.observers import Audience
@@ -127,10 +127,18 @@ def _make_executor(run: Run, plan: Plan, path: Path, token: str) -> Executor:
     return executor
 
 
-def results(path: Path, state: State, space: Space, store: Store | None) -> TuningResults[Any]:
-    """Return the results of a run; its store is made from the plan if it is not given."""
+def results(
+    path: Path, state: State, space: Space, store: Store | None, *, vouched: bool = False
+) -> TuningResults[Any]:
+    """Return the results of a run.
+
+    If its store is not given, it is made from the plan when it is needed, if the journal is
+    trusted; ``vouched`` says whether the caller vouches for it.
+    """
     plan = state.plan
-    get_store = partial(open_store, path, plan) if store is None else partial(_same, store)
+    get_store = partial(open_store, path, plan.store, vouched=vouched)
+    if store is not None:
+        get_store = partial(_same, store)
     run = Source(
         path=path,
         plan=plan,

@@ -281,13 +281,16 @@ def resume(
 
 
 @public("letstune")
-def load(journal: str | os.PathLike[str]) -> TuningResults[RecordedParams]:
+def load(journal: str | os.PathLike[str], *, trust: bool = False) -> TuningResults[RecordedParams]:
     """Return the trials of a run, best first, without touching it; it may be running.
 
     Nothing is unpickled: params are read-only values with attribute access and ``to_dict()``.
 
     Args:
         journal: the file.
+        trust: whether to go wherever the journal says that its checkpoints are, when one is used,
+            and to unpickle a store that is an object. By default, they are looked for in the
+            journal's own folder only, and using one raises a `TrustError` if they are elsewhere.
 
     Raises:
         JournalError: there is no journal, or it cannot be read.
@@ -298,7 +301,7 @@ def load(journal: str | os.PathLike[str]) -> TuningResults[RecordedParams]:
         note = source.note()
     if note:
         say(note)
-    return results(path, state, Space.from_json(plan.space), None)
+    return results(path, state, Space.from_json(plan.space), None, vouched=trust)
 
 
 def _new_path(trainer: object) -> Path:

@@ -14,6 +14,7 @@ from letstune._public import public
 from letstune._visible import visible
 from letstune.errors import CheckpointError, StoreError
 from letstune.rounds.events import Stored
+from letstune.training.places import files
 from letstune.training.stores import Store, temporary
 from letstune.training.unpickler import load
 
@@ -59,6 +60,7 @@ class Checkpoint:
         Raises:
             CheckpointNotKeptError: the checkpoint was let go.
             CheckpointError: it is missing, or not what was saved.
+            TrustError: it is where the journal says, beyond its own folder; see `letstune.load`.
         """
         if self._path is None:
             self._path = self._folder()
@@ -80,6 +82,7 @@ class Checkpoint:
         Raises:
             CheckpointNotKeptError: the checkpoint was let go.
             CheckpointError: it is missing, or not what was saved, or has no pickle.
+            TrustError: see `path`.
         """
         path = self.path / PICKLE
         if not path.exists():
@@ -105,18 +108,10 @@ def digest(folder: Path) -> tuple[int, str]:
     import hashlib
 
     size, lines = 0, []
-    for directory, folders, files in os.walk(folder):
-        for name in files + [name for name in folders if Path(directory, name).is_symlink()]:
-            path = os.path.join(directory, name)  # noqa: PTH118 (hot)
-            if os.path.islink(path) or not os.path.isfile(path):  # noqa: PTH113, PTH114 (hot)
-                raise CheckpointError(
-                    f"A checkpoint may hold regular files and folders only, but {path} is neither."
-                )
-            with open(path, "rb") as file:  # noqa: PTH123 (hot)
-                hashed = hashlib.file_digest(file, "sha256")
-                size += file.tell()
-            relative = os.path.relpath(path, folder).replace(os.sep, "/")
-            lines.append((os.fsencode(relative), hashed.hexdigest()))
+    for path, file in files(folder):
+        hashed = hashlib.file_digest(file, "sha256")
+        size += file.tell()
+        lines.append((os.fsencode(path), hashed.hexdigest()))
     listing = b"".join(f"{hashed}  ".encode() + name + b"\n" for name, hashed in sorted(lines))
     return size, hashlib.sha256(listing).hexdigest()
 
@@ -239,7 +234,9 @@ def fetch(store: Store, stored: Stored, folder: Path, what: str) -> Path:
         StoreError: the store cannot be read, so nothing is known about the checkpoint.
     """
     try:
-        store.get(stored.uri, folder)
+        size = store.size(stored.uri)  # before a byte is copied, of which there may be too many
+        if size in (None, stored.size):
+            store.get(stored.uri, folder)
     except FileNotFoundError as error:
         raise CheckpointError(
             f"{what} is missing: there is no {stored.uri!r} in {_where(store)}. {REMEDY}"
@@ -251,14 +248,18 @@ def fetch(store: Store, stored: Stored, folder: Path, what: str) -> Path:
             f"{what}, {stored.uri!r}, cannot be read from {_where(store)}: {error}. Mend that and "
             "try again; nothing recorded is lost."
         ) from error
-    size, sha256 = digest(folder)
-    if (size, sha256) != (stored.size, stored.sha256):
-        raise CheckpointError(
-            f"{what}, {stored.uri!r} in {_where(store)}, is not what was saved: {size} bytes "
-            f"with SHA-256 {sha256[:12]}..., expected {stored.size} with {stored.sha256[:12]}... "
-            f"{REMEDY}"
+    found = f"{size} bytes, expected {stored.size}"
+    if size in (None, stored.size):
+        size, sha256 = digest(folder)
+        if (size, sha256) == (stored.size, stored.sha256):
+            return folder
+        found = (
+            f"{size} bytes with SHA-256 {sha256[:12]}..., expected {stored.size} with "
+            f"{stored.sha256[:12]}..."
         )
-    return folder
+    raise CheckpointError(
+        f"{what}, {stored.uri!r} in {_where(store)}, is not what was saved: {found}. {REMEDY}"
+    )
 
 
 def fetched(store: Store, stored: Stored, what: str) -> Path:

@@ -13,14 +13,16 @@ import re
 import shutil
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from letstune._private import Rule, make_folder, rule, seal
 from letstune._public import public
 from letstune.errors import CheckpointError, StoreError
+from letstune.training import places
+from letstune.training.places import MARKER, Mark, is_own_folder, own_folder
 
 _STAGING: Final = ".new"
 _JOINT: Final = "--"
@@ -44,7 +46,12 @@ class Store(ABC):
         better with a folder from which `put` can move files rather than copy them.
         """
         # Not in temporary() itself: a worker that closes removes the folder above its own.
-        return _make_staged(temporary() / _STAGING / name, _make)
+        while True:
+            folder = temporary() / _STAGING / name
+            with suppress(FileNotFoundError):
+                _make(folder.parent, 0o700)
+                _make(folder)
+                return folder
 
     @abstractmethod
     def put(self, name: str, folder: Path) -> str:
@@ -68,6 +75,17 @@ class Store(ABC):
                 of the store is away, such as a disk that is not mounted, raise anything else.
         """
 
+    def size(self, uri: str) -> int | None:
+        """Return how many bytes all files of a checkpoint have, without reading them.
+
+        What has another size than is recorded is not read at all. By default, None: that is not
+        known before `get`.
+
+        Raises:
+            FileNotFoundError: see `get`.
+        """
+        return None
+
     @abstractmethod
     def list(self) -> Iterator[str]:
         """Yield the URIs of all that is there, including what a crash left incomplete."""
@@ -85,27 +103,70 @@ class DirectoryStore(Store):
     that takes two syncs, one for its bytes and one for its name, where a folder takes three.
 
     Args:
-        root: the directory; made when it is first needed.
+        root: the directory; made when it is first needed. It must be the user's own, and no one
+            else may write it.
+        mark: which run it belongs to: it gets a marker, and nothing is kept or deleted in a
+            directory without it. By default, it belongs to no run.
     """
 
-    def __init__(self, root: Path) -> None:
+    _mark: Mark | None = None  # of an object that was pickled before there were any
+
+    def __init__(self, root: Path, *, mark: Mark | None = None) -> None:
         self.root = root.absolute()  # a run may be resumed in another directory
         self._staging = self.root / _STAGING
+        if mark is not None:
+            self._mark = mark
 
     def stage(self, name: str) -> Path:
         """Return a folder on the same disk; see `Store.stage`."""
-        return _make_staged(self._staging / name, make_durably)
+        folder = self._staging / name
+        while True:
+            self._make()
+            # A worker that closes removes the folder above its own.
+            with suppress(FileNotFoundError):
+                _make(folder)
+                own_folder(folder)
+                return folder
+
+    def _make(self) -> None:
+        """Make the directory, and the folder that is staged in, unless they are there."""
+        while not self.claim():
+            if self.root.is_symlink():
+                raise StoreError(f"There is no folder {self.root.resolve()}, {GONE}")
+            make_durably(self.root.parent)
+            _make(self.root)
+            _sync(self.root.parent)
+        try:
+            own_folder(self._staging)
+        except FileNotFoundError:
+            _make(self._staging, 0o700)  # whatever is in it is being made
+            _sync(self.root)
+
+    def claim(self) -> bool:
+        """Tell whether the directory is there; if it is, it must be the run's own, and is marked.
+
+        Raises:
+            StoreError: it is not.
+        """
+        try:
+            own_folder(self.root, linked=True)  # to a larger disk: the marker in it decides
+        except FileNotFoundError:
+            return False
+        if self._mark is not None:
+            self._mark.require(self.root)
+        return True
 
     def put(self, name: str, folder: Path) -> str:
         """Move the folder into place; see `Store.put`."""
         if not re.fullmatch(r"\w[\w.]*(-[\w.]+)*", name):
             raise CheckpointError(f"{name!r} is no name for a checkpoint in {self.root}.")
         if folder.parent == self._staging:
+            self.claim()
             return self._move(name, folder)
         # The folder may be on another disk; then it cannot be moved.
         copy = self.stage(name)
         try:
-            shutil.copytree(folder, copy, symlinks=True, dirs_exist_ok=True)
+            places.copy(folder, copy)
             return self._move(name, copy)
         finally:
             shutil.rmtree(copy, ignore_errors=True)
@@ -132,12 +193,21 @@ class DirectoryStore(Store):
 
     def get(self, uri: str, folder: Path) -> None:
         """Copy the files; see `Store.get`."""
+        source, file = self._locate(uri), uri.partition(_JOINT)[2]
+        with self._told(source):
+            places.copy(source, folder if source.is_dir() else folder / file)
+
+    def size(self, uri: str) -> int:
+        """Return how many bytes the files have; see `Store.size`."""
         source = self._locate(uri)
+        with self._told(source):
+            return places.size(source)
+
+    @contextmanager
+    def _told(self, source: Path) -> Iterator[None]:
+        """Tell a checkpoint that is not there from a directory that is not there."""
         try:
-            if source.is_dir():
-                shutil.copytree(source, folder, dirs_exist_ok=True, copy_function=shutil.copyfile)
-            else:
-                shutil.copyfile(source, folder / uri.partition(_JOINT)[2])
+            yield
         except (FileNotFoundError, NotADirectoryError) as error:
             if not self.root.is_dir():
                 raise StoreError(f"There is no folder {self.root}, {GONE}") from error
@@ -145,50 +215,55 @@ class DirectoryStore(Store):
 
     def list(self) -> Iterator[str]:
         """Yield the names in the directory; see `Store.list`."""
-        for folder, prefix in ((self.root, ""), (self.root / _STAGING, f"{_STAGING}/")):
+        for folder, prefix in ((self.root, ""), (self._staging, f"{_STAGING}/")):
+            if prefix:
+                self._refuse_link()
             if folder.is_dir():
                 for name in sorted(os.listdir(folder)):  # noqa: PTH208 (names are wanted)
-                    if name != _STAGING:
+                    if name != _STAGING and not name.startswith(MARKER):
                         yield prefix + name
 
     def delete(self, uri: str) -> None:
         """Delete the file or folder; see `Store.delete`."""
         target = self._locate(uri)
-        try:
-            target.unlink(missing_ok=True)
-        except (IsADirectoryError, PermissionError):  # what unlink says of a folder
-            shutil.rmtree(target)
+        if self.claim():
+            places.remove(target)
 
     def _locate(self, uri: str) -> Path:
         # A journal from elsewhere must not make us read, let alone delete, beyond the store.
         name = uri.removeprefix(f"{_STAGING}/")
-        if name in ("", "..", _STAGING) or name != Path(name).name:
+        if (
+            name in ("", "..", _STAGING)
+            or name != Path(name).name
+            or name.startswith(MARKER)
+            or name.partition(_JOINT)[2] in (".", "..")
+        ):
             raise CheckpointError(f"{uri!r} is no checkpoint of {self.root}.")
+        if name != uri:
+            self._refuse_link()
         return self.root / uri
 
-
-def _make_staged(folder: Path, make_above: Callable[[Path], None]) -> Path:
-    """Make a worker's staging folder, even while workers that close remove the one above it."""
-    while True:
-        try:
-            _make(folder)
-            return folder
-        except FileNotFoundError:
-            make_above(folder.parent)
+    def _refuse_link(self) -> None:
+        if self._staging.is_symlink():
+            raise StoreError(
+                f"{self._staging} is a link, which is not followed. Remove it; nothing recorded is "
+                "lost."
+            )
 
 
-def _make(folder: Path) -> None:
+def _make(folder: Path, mode: int = 0o777) -> None:
     # Not exist_ok=True, with which pathlib looks again whether it is a folder: by then, another
-    # worker may have removed it.
+    # worker may have removed it. Others may not write it, whatever the umask is.
     with suppress(FileExistsError):
-        make_folder(folder)
+        make_folder(folder, mode)
 
 
 def make_durably(folder: Path) -> None:
     """Make a folder and those above it, and sync the name of each."""
     if not folder.is_dir():
         make_durably(folder.parent)
-        _make(folder)
+        with suppress(FileExistsError):
+            folder.mkdir()
         _sync(folder.parent)
 
 
@@ -201,7 +276,8 @@ def temporary() -> Path:
     A new one is made if something that tidies up temporary files has removed the first.
     """
     global _temporary_folder
-    if _temporary_folder is None or not _temporary_folder.is_dir():
+    # In a folder for all, another user may have made one of that name since.
+    if _temporary_folder is None or not is_own_folder(_temporary_folder):
         _temporary_folder = Path(tempfile.mkdtemp(prefix="letstune-"))
         atexit.register(shutil.rmtree, _temporary_folder, ignore_errors=True)
     return _temporary_folder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -11,7 +12,6 @@ from typing import Final
 from filelock import FileLock
 from letstune.training import tighten
 
-_SHA256: Final = 64
 _NEW: Final = "new"
 _LOCK: Final = "lock"
 _SIZE: Final = "size"
@@ -19,6 +19,11 @@ _PATIENCE: Final = 60
 """How many seconds to wait for the turn to write."""
 _KEPT: Final = 0.9
 """How much of a full cache is kept, so that not every addition has to look at all files."""
+
+
+def is_sha256(name: str) -> bool:
+    """Tell whether a text is a SHA-256, as the files of a cache are named."""
+    return re.fullmatch("[0-9a-f]{64}", name) is not None
 
 
 class Cache:
@@ -35,6 +40,8 @@ class Cache:
 
     def get(self, sha256: str) -> bytes | None:
         """Return the bytes of that SHA-256, verified; None if they are not here."""
+        if not is_sha256(sha256):  # of which nothing here is the name
+            return None
         file = self._folder / sha256
         try:
             data = file.read_bytes()
@@ -82,7 +89,7 @@ class Cache:
         (self._folder / _NEW).unlink(missing_ok=True)  # of a process that was killed
         found = []
         for entry in os.scandir(self._folder):
-            if len(entry.name) == _SHA256:
+            if is_sha256(entry.name):
                 with suppress(FileNotFoundError):  # dropped by `get`, which takes no lock
                     stat = entry.stat()
                     found.append((stat.st_mtime_ns, stat.st_size, entry.path))

@@ -12,6 +12,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -93,22 +94,38 @@ class Manifest:
             raise FileNotFoundError("its manifest is cut off")
         if words != [b"%d" % len(body), hashlib.sha256(body).hexdigest().encode()]:
             raise CheckpointError("its manifest is not what was written")
-        found = json.loads(body)
-        return cls(
-            files=tuple(_file(entry) for entry in found["files"]),
-            folders=tuple(_inside(path) for path in found["folders"]),
-        )
+        try:
+            found = json.loads(body)
+            return cls(
+                files=tuple(_file(entry) for entry in found["files"]),
+                folders=tuple(_inside(path) for path in found["folders"]),
+            )
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+            raise CheckpointError("its manifest is not one of letstune-fsspec's") from error
+
+    @property
+    def size(self) -> int:
+        """How many bytes all files have."""
+        parts = sum(part.size for file in self.files for part in file.parts)
+        return parts + sum(len(file.data) for file in self.files)
 
 
 def _file(entry: dict[str, Any]) -> File:
-    parts = [Part(object=o, size=n, sha256=h) for o, n, h in entry.get("parts", [])]
-    if not all(part.object.isascii() and part.object.isdigit() for part in parts):
-        raise CheckpointError("its manifest points to other objects than its own")
     return File(
         path=_inside(entry["path"]),
         data=base64.b64decode(entry.get("base64", "")),
-        parts=tuple(parts),
+        parts=tuple(_part(*part) for part in entry.get("parts", [])),
     )
+
+
+def _part(name: str, size: int, sha256: str) -> Part:
+    """Return a piece of a file, if it is named as letstune-fsspec names it."""
+    # The names become those of objects, and of files in the cache: they must lead nowhere else.
+    if not re.fullmatch("[0-9]+", name) or not re.fullmatch("[0-9a-f]{64}", sha256):
+        raise CheckpointError("its manifest points to other objects than its own")
+    if isinstance(size, bool) or not isinstance(size, int) or not 0 < size <= PART:
+        raise CheckpointError(f"its manifest has a part of {size!r:.20} bytes")
+    return Part(object=name, size=size, sha256=sha256)
 
 
 def _inside(path: str) -> str:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from letstune.errors import StoreError
+from letstune.errors import CheckpointError, StoreError
 from letstune.plugins import redacted
 from letstune.training import GONE, tighten
 
@@ -159,9 +159,15 @@ class Place:
                     raise
                 delay = min(2 * delay, _LONGEST)
 
-    def read(self, name: str) -> bytes:
-        """Return an object's bytes."""
-        return self.trying(lambda: bytes(self._fs.cat_file(self._path(name))))
+    def read(self, name: str, size: int | None = None) -> bytes:
+        """Return an object's bytes; of one that is larger than ``size``, one more than that."""
+        path = self._path(name)
+        if self._synced:
+            _refuse_link(Path(path).parent)
+            _refuse_link(Path(path))
+        if size is None:
+            return self.trying(lambda: bytes(self._fs.cat_file(path)))
+        return self.trying(lambda: bytes(self._fs.cat_file(path, start=0, end=size + 1)))
 
     def write(self, name: str, data: bytes) -> None:
         """Make an object."""
@@ -237,6 +243,8 @@ class Place:
 
     def remove(self, folder: str) -> None:
         """Delete all of a checkpoint; it may be gone already."""
+        if self._synced:
+            _refuse_link(Path(self._path(folder)))
         names = list(self.trying(lambda: self._sizes(folder)))
         # The manifest first: what is left if we are killed now is not whole.
         for some in ([n for n in names if n == MANIFEST], [n for n in names if n != MANIFEST]):
@@ -293,6 +301,18 @@ class Place:
 
 class _DoubtError(TimeoutError):
     """What was sent is not to be seen, at least not yet."""
+
+
+def _refuse_link(path: Path) -> None:
+    """Refuse a link, and what is no file or folder, on this machine: it may lead anywhere.
+
+    Raises:
+        CheckpointError: it is one.
+    """
+    if path.is_symlink() or (path.exists() and not (path.is_file() or path.is_dir())):
+        raise CheckpointError(
+            f"{path} is neither a regular file nor a folder, and is not read or deleted. Remove it."
+        )
 
 
 def _sync(path: Path) -> None:

@@ -120,6 +120,7 @@ class FsspecStore(Store):
         self._filesystems: dict[int, tuple[Any, str]] = {}
         self._lock = threading.Lock()
         self._told = threading.Event()
+        self._looked_at: dict[str, Manifest] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the settings: connections are of one process."""
@@ -189,7 +190,7 @@ class FsspecStore(Store):
         """
         self._locate(uri)
         with self._at_work() as place:
-            manifest = self._manifest(place, uri)
+            manifest = self._looked_at.pop(uri, None) or self._manifest(place, uri)
             for name in manifest.folders:
                 (folder / name).mkdir(parents=True, exist_ok=True)
             jobs = []
@@ -211,6 +212,14 @@ class FsspecStore(Store):
 
             place.map(fetch, jobs)
 
+    def size(self, uri: str) -> int:
+        """Return how many bytes the files have, by the manifest; see `Store.size`."""
+        self._locate(uri)
+        with self._at_work() as place:
+            manifest = self._manifest(place, uri)
+        self._looked_at = {uri: manifest}  # for `get`, which is to come: a request less
+        return manifest.size
+
     def _manifest(self, place: Place, uri: str) -> Manifest:
         try:
             data = place.read(f"{uri}/{MANIFEST}")
@@ -228,7 +237,7 @@ class FsspecStore(Store):
         """Return the bytes of an object, verified."""
         for _ in range(2):  # what was damaged on its way is well the second time
             try:
-                data = place.read(f"{uri}/{part.object}")
+                data = place.read(f"{uri}/{part.object}", part.size)
             except FileNotFoundError as error:
                 place.must_be_there()
                 raise self._damaged(uri, f"its object {part.object} is gone") from error
