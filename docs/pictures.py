@@ -72,9 +72,9 @@ def read_wings(package: Path = PACKAGE) -> dict[str, Wing]:
 
 
 def _wing(parts: Sequence[str]) -> str:
-    """Return the wing of a module; `rand` is what users see of the space."""
+    """Return the wing of a module; `rand` and `trainer` are what users see of two of them."""
     top = parts[0] if parts else "__init__"
-    return "space" if top == "rand" else top
+    return {"rand": "space", "trainer": "training"}.get(top, top)
 
 
 def _imported(tree: ast.AST) -> Iterator[str]:

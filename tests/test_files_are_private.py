@@ -97,6 +97,8 @@ def test_elsewhere_the_umask_says_who_may_read(
     for name, modes in made(a_folder(tmp_path, mode), trainer).items():
         for found in modes:
             widest = 0o755 if stat.S_ISDIR(found) else 0o644
+            if name == "run.checkpoints/.new":
+                widest = 0o700  # what is not yet kept is nobody's else, anywhere
             assert stat.S_IMODE(found) == widest & ~umask, name
 
 

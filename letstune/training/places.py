@@ -17,7 +17,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Final
 
-from letstune._private import for_group
+from letstune._private import for_group, open_file
 from letstune.errors import CheckpointError, StoreError
 
 MARKER: Final = ".letstune-"
@@ -151,8 +151,7 @@ class Mark:
                 "; nothing recorded is lost."
             )
         with suppress(FileExistsError):  # another worker was faster
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-            os.close(os.open(folder / f"{MARKER}{self.run}", flags, 0o644))
+            os.close(open_file(folder / f"{MARKER}{self.run}", os.O_WRONLY | os.O_EXCL))
 
 
 # What is in it

@@ -262,8 +262,7 @@ def make_durably(folder: Path) -> None:
     """Make a folder and those above it, and sync the name of each."""
     if not folder.is_dir():
         make_durably(folder.parent)
-        with suppress(FileExistsError):
-            folder.mkdir()
+        _make(folder)
         _sync(folder.parent)
 
 
