@@ -148,8 +148,8 @@ def test_what_is_damaged_on_its_way_is_asked_for_again(
     damaged = []
     read = Place.read
 
-    def once(self: Place, name: str) -> bytes:
-        data = read(self, name)
+    def once(self: Place, name: str, *size: int) -> bytes:
+        data = read(self, name, *size)
         if name.endswith("/1") and not damaged:
             damaged.append(name)
             return data[:-1]
