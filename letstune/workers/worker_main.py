@@ -102,8 +102,8 @@ def main(data: int, log: int, job: int, token: str, told: bool) -> None:
             read = Job.read(job)
             read.set_up.apply()
             worker = read.worker(token, Telling if told else Worker)
-            trainer = worker.assignment.make_trainer()
-            opened.enter_context(standing_in(trainer, read.trainer.data))
+            assigned = worker.assignment
+            opened.enter_context(standing_in(assigned.make_trainer(), assigned.dataset))
             os.close(job)
             if told:
                 owner.tell(Began(-1))
