@@ -100,8 +100,8 @@ def main(data: int, log: int, job: int, token: str, told: bool) -> None:
         worker: Worker | None = None
         try:
             read = Job.read(job)
-            read.set_up.apply()
-            worker = read.worker(token, Telling if told else Worker)
+            with read.set_up.applied():
+                worker = read.worker(token, Telling if told else Worker)
             assigned = worker.assignment
             opened.enter_context(standing_in(assigned.make_trainer(), assigned.dataset))
             os.close(job)
