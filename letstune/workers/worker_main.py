@@ -20,9 +20,11 @@ from typing import Any, Final
 from letstune.rounds.events import EpochFinished, Task, TaskEnded, TrialFailed
 from letstune.rounds.seeding import Purpose
 from letstune.training.script import standing_in
+from letstune.training.trainer import TRAINING
 from letstune.training.worker import Worker, told
 from letstune.workers.job import Job
 from letstune.workers.messages import (
+    CLEANING,
     CUT_OFF,
     ENDINGS,
     Began,
@@ -96,6 +98,11 @@ def main(data: int, log: int, job: int, token: str, told: bool) -> None:
             def _begin(self, purpose: Purpose, trial: int, epoch: int) -> Any:
                 owner.tell(Began(epoch))
                 return super()._begin(purpose, trial, epoch)
+
+            def _forget(self) -> None:
+                if self._trainer is not None and TRAINING in vars(self._trainer):
+                    owner.tell(Began(CLEANING))
+                super()._forget()
 
         worker: Worker | None = None
         try:
