@@ -1,6 +1,8 @@
 """Before any trial goes on to a second round, one shows whether that can be done at all."""
 
 import re
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ from small_trainers import Climb
 import letstune
 from letstune import EpochTrainer, Params, StopTraining, rand
 from letstune.runs.check import check_run
+from letstune.runs.loop import LOOK
+from letstune.runs.skip import skip_trial
 
 EPOCHS: list[tuple[int, int]] = []
 
@@ -42,6 +46,33 @@ class Forgetful(Going):
     def load(self, checkpoint: Any, params: Place) -> None:
         super().load(checkpoint, params)
         self.model["step"] = 1.0
+
+
+class Stopping(Going):
+    def load(self, checkpoint: Any, params: Place) -> None:
+        raise StopTraining
+
+
+class Signalled(Going):
+    """Gets a signal in the epoch after which there would be a rehearsal."""
+
+    def train_epoch(self, epoch: int) -> dict[str, float]:
+        if epoch == 2:
+            signal.raise_signal(signal.SIGTERM)
+        return super().train_epoch(epoch)
+
+
+class Skipped(Forgetful):
+    """Has its first trial skipped as it is about to rehearse."""
+
+    def load_dataset(self, dataset: Any) -> None:
+        self.path = Path(dataset)
+
+    def train_epoch(self, epoch: int) -> dict[str, float]:
+        if (self.trial, epoch) == (0, 2):
+            skip_trial(self.path, 0)
+            time.sleep(LOOK)
+        return super().train_epoch(epoch)
 
 
 class Broken(Going):
@@ -177,6 +208,37 @@ def test_the_checkpoint_that_it_needs_is_let_go_afterwards(path: Path) -> None:
     assert len(kept) == len(list(other.with_suffix(".checkpoints").iterdir()))
 
 
+def test_a_run_of_one_round_is_told_and_goes_on(path: Path, capfd: Any) -> None:
+    tuning = tune(Broken(), path, rounds=[3], passthrough_errors=True)
+    assert tuning.finished
+    assert not tuning.errors
+    error = capfd.readouterr().err
+    assert len(told(error)) == 1
+    assert "in load" in error  # the traceback
+    assert "The run goes on, since it has a single round." in error
+
+
+def test_without_time_for_it_nothing_is_left_of_it(path: Path) -> None:
+    assert tune(Signalled(), path, n_trials=1, rounds=[3]).finished
+    other = path.with_name("other.db")
+    tune(Signalled(), other, n_trials=1, rounds=[3], rehearse=False)
+    assert facts(path) == facts(other)
+
+
+def test_a_trial_that_is_stopped_before_the_end_of_it_is_told(path: Path, capfd: Any) -> None:
+    tune(Stopping(), path)
+    (line,) = told(capfd.readouterr().err)
+    assert "came out differently: the trial was stopped. " in line
+    assert "save and load do not keep all" in line
+
+
+def test_if_its_trial_is_skipped_another_one_is_taken(path: Path, capfd: Any) -> None:
+    assert tune(Skipped(), path, dataset=str(path)).finished
+    (line,) = told(capfd.readouterr().err)
+    assert "Trial 1, epoch 2" in line
+    assert check_run(path) == []
+
+
 @pytest.mark.slow
 def test_the_command_ends_with_1(path: Path) -> None:
     def run(*arguments: str) -> Any:
@@ -187,4 +249,4 @@ def test_the_command_ends_with_1(path: Path) -> None:
     assert done.returncode == 1
     assert "no booster" in done.stderr
     done = run("resume", str(path), "--no-rehearse", "--max-failures=0")
-    assert "2 of 8 trials failed" in done.stderr
+    assert "all 2 in it failed alike" in done.stderr

@@ -1,11 +1,15 @@
 """What a trainer pickles by name, or gives to child processes, is found, also after a resume."""
 
+import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 from processes import command, environment, python
+
+from letstune.training.script import standing_in
 
 SCRIPT = """
 import multiprocessing, pickle, sys
@@ -86,6 +90,7 @@ def test_it_is_found_for_a_file_that_the_command_was_given(tmp_path: Path) -> No
 
 TWO = """
 import sys
+import tempfile
 import letstune
 
 for journal in ("one.db", "two.db", "one.db"):
@@ -116,3 +121,77 @@ def test_two_journals_that_are_resumed_in_one_process_do_not_mix(tmp_path: Path)
         check=False,
     )
     assert done.stdout == "well\n", done.stderr
+
+
+UNNAMED = """
+import enum, functools, multiprocessing, pickle, sys
+from concurrent.futures import ProcessPoolExecutor
+import letstune
+
+namespace = {}
+exec("def nowhere(x): return x", namespace)  # of no module at all
+nowhere = namespace["nowhere"]
+
+@functools.lru_cache(maxsize=5)
+def fibonacci(n):
+    return n if n < 2 else fibonacci(n - 1) + fibonacci(n - 2)
+
+class Kind(enum.Enum):
+    ONE = 1
+    TWO = 2
+
+class P(letstune.Params):
+    x: int = letstune.rand.ints(1, 100)
+    kind: Kind = letstune.rand.oneof([Kind.ONE, Kind.TWO])
+
+class Rows:
+    def __init__(self):
+        self.rows = [1, 2]
+
+class T(letstune.EpochTrainer[P]):  # no function of it names P, Kind or Rows
+    metric = "m"
+    def load_dataset(self, dataset):
+        self.dataset = dataset
+    def create_model(self, params):
+        self.model = params
+    def train_epoch(self, epoch):
+        assert pickle.loads(pickle.dumps(self.model)) == self.model
+        assert fibonacci(30) == 832040 and fibonacci.cache_info().maxsize == 5
+        assert pickle.loads(pickle.dumps(fibonacci)) is fibonacci
+        if epoch:
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+                pool.submit(id, self.model).result()
+                pool.submit(id, self.dataset).result()
+        return {"m": nowhere(self.model.x) + len(pickle.loads(pickle.dumps(self.dataset[0])).rows)}
+
+if __name__ == "__main__":
+    tuning = letstune.tune(
+        T(), 2, dataset=(Rows(),), journal="run.db", rounds=[1], seed=1, workers=int(sys.argv[1])
+    )
+    sys.exit(len(tuning.errors))
+"""
+
+
+@pytest.mark.slow
+def test_what_no_function_of_the_trainer_names_is_found_too(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(UNNAMED)
+    done = python("script.py", "1", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (tmp_path / "script.py").unlink()
+    done = command("resume", "run.db", "--rounds=2", "--workers=0", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "failed" not in done.stderr
+
+
+def test_when_it_cannot_be_written_nothing_stands_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Away:
+        pass
+
+    Away.__module__, Away.__qualname__ = "__main__", "Away"
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    before = sys.modules["__main__"], dict(os.environ)
+    with pytest.raises(FileNotFoundError), standing_in(Away()):
+        pass
+    assert (sys.modules["__main__"], dict(os.environ)) == before

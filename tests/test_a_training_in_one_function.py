@@ -5,6 +5,8 @@ import random
 import signal
 import subprocess
 import sys
+import threading
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -201,3 +203,36 @@ def test_a_finally_runs_before_the_next_trial_begins_and_nothing_is_left(
     tune(Cleaning(), 3, path, rounds=[2], dataset=str(log))
     assert log.read_text().split() == ["True"] * 3
     assert set(temporary().iterdir()) == before
+
+
+class Leaving(Mistaken):
+    """Raises, or waits for ever, when a training is over."""
+
+    def train(self, params: Start, run: TrialRun) -> Iterator[dict[str, float]]:
+        try:
+            for _ in run.epochs():
+                yield {"at": params.x}
+        finally:
+            if self.kind == "waits":
+                threading.Event().wait()
+            raise SystemExit(0)
+
+
+@pytest.mark.parametrize("workers", [None, pytest.param(1, marks=pytest.mark.slow)])
+def test_what_is_raised_when_a_training_is_over_ends_nothing(
+    workers: int | None, path: Path, capfd: Any
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tuning = tune(Leaving(), 3, path, rounds=[2], workers=workers)
+    assert tuning.finished
+    assert not tuning.errors
+    assert "Leaving raised SystemExit: 0 when a training was over" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_who_hangs_when_a_training_is_over_holds_up_nothing(path: Path, capfd: Any) -> None:
+    tuning = tune(Leaving(), 3, path, rounds=[2], workers=1, dataset="waits", epoch_timeout=0.5)
+    assert tuning.finished
+    assert not tuning.errors
+    assert capfd.readouterr().err.count("took longer than epoch_timeout, 0.5 s. Nothing is") == 2

@@ -11,6 +11,7 @@ from small_trainers import tune
 import letstune
 from letstune import EpochTrainer, Params, rand
 from letstune.cli.main import main
+from letstune.results import verdicts
 from letstune.rounds.events import TrialFailed, WorkerDied
 from letstune.telling.troubles import Troubles
 
@@ -143,3 +144,29 @@ def test_failures_and_deaths_are_counted_each_for_its_kind() -> None:
         "2 more workers died: signal 9 (SIGKILL).",
     ]
     assert troubles.more() == []
+
+
+@pytest.mark.parametrize("dataset", [[1], [0]])
+def test_while_a_run_goes_on_each_thing_is_told_once(
+    dataset: list[int], path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rounds = letstune.Rounds([1, 1], cohort=4)
+    tune(Falling(), 40, path, rounds=rounds, dataset=dataset, progress=None)
+    told = capsys.readouterr().err.splitlines()
+    assert sum("failed alike: " in line and "more" not in line for line in told) == 2  # at the end
+
+
+def test_what_is_to_be_told_is_found_without_looking_at_the_whole_run_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = []
+
+    def look(cohort: Any, k: int) -> bool:
+        looked.append(k)
+        return had_nothing(cohort, k)
+
+    had_nothing = verdicts._had_nothing
+    monkeypatch.setattr(verdicts, "_had_nothing", look)
+    rounds = letstune.Rounds([1, 1], cohort=1)
+    tune(Falling(), 50, path, rounds=rounds, dataset=[])
+    assert len(looked) <= 4 * 2 * 50  # at the beginning, while it goes on, and twice at the end

@@ -50,6 +50,50 @@ def test_logging_and_warnings_are_as_in_the_script(tmp_path: Path) -> None:
     assert "UserWarning: of interest" in done.stderr
 
 
+MODULE = """
+import logging, sys, warnings
+import letstune
+
+handler = logging.StreamHandler(sys.stderr)
+handler.setFormatter(logging.Formatter("<%(message)s>"))
+logging.getLogger().addHandler(handler)
+logging.getLogger().setLevel(logging.INFO)
+logging.basicConfig(format="a second one: %(message)s")  # which does nothing any more
+warnings.warn("this module is old", DeprecationWarning)
+
+class P(letstune.Params):
+    x: float = letstune.rand.uniform(0, 1)
+
+class T(letstune.SimpleTrainer[P]):
+    metric = "m"
+    def load_dataset(self, dataset): ...
+    def train(self, params):
+        logging.info("training")
+        try:
+            warnings.warn("of interest")
+        except UserWarning:
+            logging.info("an error")
+        return None, {"m": params.x}
+"""
+USER = """
+import warnings
+import letstune, net
+
+warnings.simplefilter("error")
+letstune.tune(net.T(), 2, journal="run.db", workers=1, progress=False)
+"""
+
+
+def test_a_module_of_the_trainers_is_imported_as_it_was_in_the_script(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(MODULE)
+    (tmp_path / "script.py").write_text(USER)
+    done = python("script.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("<training>") == 2
+    assert done.stderr.count("<an error>") == 2
+    assert "a second one" not in done.stderr
+
+
 @pytest.fixture
 def restored() -> Iterator[None]:
     levels = {"": logging.root.level, "net": logging.getLogger("net").level}
@@ -84,7 +128,8 @@ def test_what_is_set_up_comes_back_from_a_pickle(restored: Any, tmp_path: Path) 
     filters = [(a, getattr(m, "pattern", m), c) for a, m, c, _, _ in warnings.filters]
     found = SetUp.here()
     forget()
-    found.apply()
+    with found.applied():
+        pass
     assert logging.getLogger("net").level == logging.DEBUG
     there = [
         h for h in logging.root.handlers if type(h) in (logging.FileHandler, logging.StreamHandler)
@@ -117,5 +162,6 @@ def test_a_log_file_that_cannot_be_opened_is_told(
     logging.root.removeHandler(file)
     (folder / "train.log").unlink()
     folder.rmdir()
-    found.apply()
+    with found.applied():
+        pass
     assert f"a worker cannot log to {folder / 'train.log'}" in capsys.readouterr().err

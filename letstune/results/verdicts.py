@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
+from letstune.rounds.cohorts import Cohort
 from letstune.rounds.metric import as_returned, metric_name
 from letstune.rounds.state import NO_VALUE, State, TrialState
 from letstune.telling.lines import counted
@@ -21,18 +23,41 @@ def verdicts(state: State, journal: str) -> list[str]:
         state: the run.
         journal: its journal's path, as a shell takes it.
     """
-    first = grave(state, journal)
     return [
-        *first,
+        *grave(state, journal).values(),
         *_fell(state, journal),
-        *([] if _stuck(state, journal) else _some_failed(state, journal)),
+        *([] if _stuck(state) else _some_failed(state, journal)),
     ]
 
 
-def grave(state: State, journal: str) -> list[str]:
-    """Return those of the verdicts that somebody should hear at once, while the run goes on."""
-    lost = _without_a_value(state)
-    return [*_stuck(state, journal), *([lost] if lost else _undecided(state))]
+def grave(state: State, journal: str) -> dict[str, str]:
+    """Return those of the verdicts that somebody should hear at once, while the run goes on.
+
+    They are by what they are of, which stays the same while their numbers change.
+    """
+    found = {f"stuck {k}": _all_failed(state, journal, k) for k in _stuck(state)}
+    if lost := _without_a_value(state):
+        return found | {"no value": lost}
+    return found | {f"undecided {k}": verdict for k, verdict in _undecided(state).items()}
+
+
+def what_is_grave(state: State, since: Sequence[int]) -> set[str]:
+    """Return what there are `grave` verdicts of; of decisions, only of those made since.
+
+    Where nothing is grave, that takes a moment, though there may be thousands of trials and
+    cohorts: it is asked whenever a cohort is through with a round.
+
+    Args:
+        state: the run.
+        since: the frontier that the run had then.
+    """
+    found = {f"stuck {k}" for k in _stuck(state)}
+    if _without_a_value(state):
+        return found | {"no value"}
+    for k, (begun, end) in enumerate(zip(since, state.frontier, strict=True)):
+        if any(_had_nothing(cohort, k) for cohort in state.cohorts[begun:end]):
+            found.add(f"undecided {k}")
+    return found
 
 
 def in_vain(state: State) -> bool:
@@ -49,23 +74,27 @@ def _in_last_round(state: State, trial: TrialState) -> bool:
     return trial.round == last and (last > 0 or trial.status != "failed")
 
 
-def _stuck(state: State, journal: str) -> list[str]:
-    """Return what there is to say if no trial got through some round, since all in it failed."""
-    if not state.failures.alike:
+def _stuck(state: State) -> list[int]:
+    """Return the round that no trial got through, since all in it failed, if there is one."""
+    last = len(state.limits) - 1
+    # It cannot be another one than the furthest; and of most runs, that shows at once.
+    if any(trial.round == last and trial.status != "failed" for trial in state.trials):
         return []
-    for k in range(len(state.limits)):
-        there = [trial for trial in state.trials if trial.round >= k]
-        if not there or any(trial.round > k or trial.status != "failed" for trial in there):
-            continue
-        if not state.finished and len(there) < _MANY:
-            continue  # it is too early to tell
-        which = (
-            f"{'The only trial' if len(there) == 1 else f'All {len(there)} trials'} failed"
-            if len(there) == len(state.trials)
-            else f"No trial got through round {k + 1}: {_all(len(there))} in it failed"
-        )
-        return [f"{which}{_how(state, journal, len(there))}"]
-    return []
+    k = max((trial.round for trial in state.trials), default=0)
+    there = [trial.status == "failed" for trial in state.trials if trial.round == k]
+    early = not state.finished and len(there) < _MANY  # too early to tell
+    return [] if early or not there or not all(there) else [k]
+
+
+def _all_failed(state: State, journal: str, k: int) -> str:
+    """Return what there is to say of a round that all trials in it have failed in."""
+    count = sum(trial.round == k for trial in state.trials)
+    which = (
+        f"{'The only trial' if count == 1 else f'All {count} trials'} failed"
+        if count == len(state.trials)
+        else f"No trial got through round {k + 1}: {_all(count)} in it failed"
+    )
+    return f"{which}{_how(state, journal, count)}"
 
 
 def _all(count: int) -> str:
@@ -117,8 +146,10 @@ def _fell(state: State, journal: str) -> list[str]:
 
 def _without_a_value(state: State) -> str:
     """Return what there is to say of a finished run without a finite value; else nothing."""
+    if not state.finished or state.leader[0] != NO_VALUE:
+        return ""
     left = [trial for trial in state.trials if trial.status != "failed"]
-    if not (state.finished and left) or state.leader[0] != NO_VALUE:
+    if not left:
         return ""
     but = len(state.trials) - len(left)
     failed = f", and {counted(but, 'trial')} failed" if but else ""
@@ -129,22 +160,29 @@ def _without_a_value(state: State) -> str:
     )
 
 
-def _undecided(state: State) -> list[str]:
+def _undecided(state: State) -> dict[int, str]:
     """Return what there is to say of rounds that had to decide between trials without a value."""
     found: dict[int, list[int]] = {}
     for cohort in state.cohorts:
-        for k, (size, places) in enumerate(zip(cohort.quotas, cohort.quotas[1:], strict=False)):
-            # The best of those that did not fail comes first, and those without a value are last.
-            top = cohort.top[k]
-            if places < size and cohort.complete(k) and top and top[0][0]:
+        for k in range(len(cohort.quotas)):
+            if _had_nothing(cohort, k):
                 found.setdefault(k, []).append(cohort.done[k])
     name = metric_name(state.plan.metric)
-    return [
-        f"Round {k + 1} had nothing to decide by{_of_cohorts(sizes)}: none of its "
+    return {
+        k: f"Round {k + 1} had nothing to decide by{_of_cohorts(sizes)}: none of its "
         f"{counted(sum(sizes), 'trial')} had a finite value of {name} by its end, so those with "
         f"the lowest ids went on. Return {name} before a round ends, or make the round longer."
         for k, sizes in found.items()
-    ]
+    }
+
+
+def _had_nothing(cohort: Cohort, k: int) -> bool:
+    """Tell whether a cohort had nothing to decide by in a round that it is through with."""
+    if k + 1 == len(cohort.quotas) or cohort.quotas[k + 1] >= cohort.quotas[k]:
+        return False  # there is nothing to decide
+    # The best of those that did not fail comes first, and those without a value are last.
+    top = cohort.top[k]
+    return cohort.complete(k) and bool(top) and top[0][0]
 
 
 def _of_cohorts(sizes: list[int]) -> str:

@@ -6,7 +6,7 @@ before it, and what comes out is compared with what is recorded. Nothing of it i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 from letstune.rounds.blame import preempted
 from letstune.rounds.decisions import describe_death, ended
@@ -106,43 +106,54 @@ class DressRehearsal:
     def take(self, delivery: Delivery, state: State) -> Iterator[str]:
         """Look at what came of it; yield the URIs of the checkpoints to delete."""
         stopped = any(isinstance(event, TrialStopped) for event in delivery.events)
+        metric = metric_name(state.plan.metric)
         for event in delivery.events:
             match event:
                 case EpochFinished():
                     if event.checkpoint is not None:
                         yield event.checkpoint.uri
-                    self._compare(event, stopped, metric_name(state.plan.metric))
-                case TrialStopped():
-                    self.done = True
+                    self._compare(event.metrics, stopped, metric)
+                case TrialStopped() if not self.done:
+                    self._compare({}, stopped, metric)
                 case TrialFailed():
-                    self._fail(event.message, event.traceback)
+                    self._fail(event.message, event.traceback, only=len(state.limits) == 1)
                 case WorkerDied() if not preempted(event):
                     self._deaths.append(event)
                     if len(self._deaths) >= state.plan.max_deaths:
                         told = "\n\n".join(map(describe_death, self._deaths))
-                        self._fail(f"the worker died, {ended(event.code)}.", told)
+                        message = f"the worker died, {ended(event.code)}."
+                        self._fail(message, told, only=len(state.limits) == 1)
 
     def over(self) -> list[CheckpointDeleted]:
-        """End it; return the deletion that had to wait, if there is one."""
+        """End it; return the deletion that had to wait, if there is one.
+
+        If it has not found out, another trial is going to be taken.
+        """
         held, self._held = self._held, None
-        self._recorded = None
+        self._wanted, self._recorded = self.on and not self.done, None
         return [] if held is None else [held]
 
-    def _compare(self, again: EpochFinished, stopped: bool, metric: str) -> None:
-        """Compare what came of it with what is recorded, to the last bit."""
+    def _compare(self, now: Mapping[str, float], stopped: bool, metric: str) -> None:
+        """Compare what came of it with what is recorded, to the last bit.
+
+        Args:
+            now: the metric values; empty if the trial was stopped in the epoch, without any.
+            stopped: whether it was stopped.
+            metric: the name of the run's.
+        """
         if self._recorded is None:
             return
         self.done = True
-        was, now = self._recorded.metrics, again.metrics
+        was = self._recorded.metrics
         names = [n for n in dict.fromkeys([*was, *now]) if repr(was.get(n)) != repr(now.get(n))]
         told = [f"{name} is {now.get(name)!r} instead of {was.get(name)!r}" for name in names[:5]]
         if stopped:
-            told.insert(0, "the trainer stopped the trial")
+            told = ["the trial was stopped", *(told if now else [])]
         if not told:
             return
         self.remark = (
-            f"Trial {again.trial}, epoch {again.epoch}, was trained once more from the checkpoint "
-            f"before it, and came out differently: {', '.join(told)}. "
+            f"Trial {self.trial}, epoch {self._recorded.epoch}, was trained once more from the "
+            f"checkpoint before it, and came out differently: {', '.join(told)}. "
         )
         if stopped or metric in names:
             self.remark += (
@@ -157,15 +168,24 @@ class DressRehearsal:
                 "times, or measure something else that is never twice the same."
             )
 
-    def _fail(self, message: str, traceback: str) -> None:
+    def _fail(self, message: str, traceback: str, *, only: bool) -> None:
+        """See it fail; in a run of only one round, in which no trial has to go on, that is told."""
         self.done = True
-        self.failed = (
+        found = (
             f"Trial {self.trial} cannot go on from its checkpoint: its last epoch was trained once "
             f"more from the checkpoint before it, and failed: {message}\n{traceback.rstrip()}\n"
-            "So would every trial that advances. The run was stopped, and all is recorded. Mend "
-            "the trainer's save and load, and run this again; where checkpoints that are there "
-            "already lack something, begin another journal. To go on regardless: rehearse=False, "
-            "--no-rehearse."
+        )
+        if only:
+            self.remark = (
+                f"{found}The run goes on, since it has a single round. But if it is interrupted, "
+                "the trials that are in training then will fail. Mend the trainer's save and load."
+            )
+            return
+        self.failed = (
+            f"{found}So would every trial that advances. The run was stopped, and all is recorded. "
+            "Mend the trainer's save and load, and run this again; where checkpoints that are "
+            "there already lack something, begin another journal. To go on regardless: "
+            "rehearse=False, --no-rehearse."
         )
 
 

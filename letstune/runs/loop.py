@@ -150,6 +150,7 @@ class Runner:
         # Requests may have come as the run ended. If they were left behind, whoever extends the run
         # would obey them, though the trials had ended when they were made.
         self._look()
+        self._due += self._rehearsal.over()  # for which there may have been no time
         self._record(())  # what was let go last
 
     def _start_tasks(self) -> bool:
@@ -257,6 +258,8 @@ class Runner:
                 self.stopped = self._rehearsal.failed
                 if self._rehearsal.remark:
                     self.audience.tell(self._rehearsal.remark)
+        if not self._rehearsal.failed:
+            return []
         failures = [event for event in delivery.events if isinstance(event, TrialFailed)]
         return [_error(delivery.error, failure) for failure in failures]
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 
 from letstune.errors import TrainerError
-from letstune.results.verdicts import grave
+from letstune.results.verdicts import grave, what_is_grave
 from letstune.rounds.events import EpochFinished, Event, TrialFailed, TrialStopped
 from letstune.rounds.metric import as_returned, metric_name
 from letstune.rounds.plan import Plan
@@ -65,10 +65,11 @@ class Remarks:
             self._tell_fallen(state)
         self._leader = state.leader
         if state.frontier != self._frontier:
+            new = what_is_grave(state, self._frontier) - self._told
             self._frontier = list(state.frontier)
-            for verdict in grave(state, self._journal):
-                if verdict not in self._told:
-                    self._told.add(verdict)
+            self._told |= new
+            for what, verdict in grave(state, self._journal).items() if new else ():
+                if what in new:
                     self._tell(verdict)
 
     def _tell_fallen(self, state: State) -> None:

@@ -42,7 +42,6 @@ from letstune.runs.how import own_executor
 from letstune.runs.past import Past, read_past
 from letstune.telling.lines import say
 from letstune.training.checkpoints import Checkpoint, fetch, fetched
-from letstune.training.pickling import dump
 from letstune.training.script import standing_in
 from letstune.training.stores import DirectoryStore, Store, temporary
 from letstune.training.trainer import Trainer
@@ -85,7 +84,7 @@ def retrain(
     with _workplace(target) as place:
         store = DirectoryStore(place)
         task = _first_task(past, store, asked)
-        with standing_in(past.trainer, dump("trainer", past.trainer).data):
+        with standing_in(past.trainer, past.dataset):
             found, last, end = _train(past, task, store, workers, told)
         compared = Comparison(
             start=task.epochs,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import shlex
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -68,9 +68,8 @@ def _train(opened: Journal, state: State, run: Run) -> TuningResults[Any]:
     if run.executor.name == "processes" and (line := crowded(state.plan)):
         shown.tell(line)
     runner = _make_runner(opened, state, run, shown)
-    kept = opened.pickle("trainer")
     try:
-        with standing_in(run.trainer, kept.data) if kept else nullcontext():
+        with standing_in(run.trainer, run.dataset):
             runner.run()
     except (Interrupted, KeyboardInterrupt) as stop:
         shown.close()

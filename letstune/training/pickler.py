@@ -6,12 +6,13 @@ This is a module of its own, so that cloudpickle is imported only when something
 from __future__ import annotations
 
 from collections import ChainMap
+from functools import _lru_cache_wrapper, lru_cache
 from types import CodeType, FunctionType
 from typing import Any, ClassVar, Final
 
 import cloudpickle
 
-from letstune.training.script import is_here, is_script
+from letstune.training.definitions import is_here, is_script
 
 _NOWHERE: Final = "<dynamic-code>"
 
@@ -26,12 +27,24 @@ def _reduce_code(code: CodeType) -> tuple[Any, ...]:
     return make, tuple(code.co_filename if part == _NOWHERE else part for part in parts)
 
 
+def _cached(function: Any, parameters: dict[str, Any]) -> Any:
+    """Return a function whose results are remembered, with an empty memory."""
+    return lru_cache(**parameters)(function)
+
+
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """Pickles as cloudpickle does; tracebacks of what comes back name files and lines."""
 
     dispatch_table: ClassVar[ChainMap[type, Any]] = ChainMap(
         {CodeType: _reduce_code}, cloudpickle.Pickler.dispatch_table
     )
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Return how an object is reduced; see `pickle.Pickler.reducer_override`."""
+        if isinstance(obj, _lru_cache_wrapper) and is_script(obj.__module__):
+            # cloudpickle keeps its name only, by which it is found nowhere else.
+            return _cached, (obj.__wrapped__, obj.cache_parameters())
+        return super().reducer_override(obj)
 
 
 class Sharing(Pickler):
@@ -42,6 +55,35 @@ class Sharing(Pickler):
 
     def reducer_override(self, obj: Any) -> Any:
         """Return how an object is reduced; see `pickle.Pickler.reducer_override`."""
-        if isinstance(obj, type | FunctionType) and is_script(obj.__module__) and is_here(obj):
+        shared = isinstance(obj, type | FunctionType | _lru_cache_wrapper)
+        if shared and is_script(obj.__module__) and is_here(obj):
             return NotImplemented  # by its name
+        return super().reducer_override(obj)
+
+
+class _Nowhere:
+    """A file that keeps nothing, and takes no more than so many bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self._left = limit
+
+    def write(self, data: Any) -> int:
+        """Take a piece of a pickle."""
+        self._left -= len(data)
+        if self._left < 0:
+            raise OverflowError
+        return len(data)
+
+
+class Noting(Pickler):
+    """Writes nothing, and notes which classes and functions of scripts are in a pickle."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(_Nowhere(limit))
+        self.things: list[type | FunctionType] = []
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Return how an object is reduced; see `pickle.Pickler.reducer_override`."""
+        if isinstance(obj, type | FunctionType) and is_script(obj.__module__):
+            self.things.append(obj)
         return super().reducer_override(obj)

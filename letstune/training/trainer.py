@@ -11,10 +11,11 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any, Final, Generic, SupportsFloat, TypeVar, get_args, get_origin
 
 from letstune._public import public
-from letstune.errors import TrainerError
+from letstune.errors import Interrupted, TrainerError
 from letstune.rounds.metric import metric_name
 from letstune.rounds.seeding import Purpose, derive, generator, seed_globals
 from letstune.space.params import Params
+from letstune.telling.lines import say
 from letstune.training.direction import directed
 
 if TYPE_CHECKING:
@@ -297,14 +298,24 @@ def forget(trainer: Trainer[Any], fields: Mapping[str, Any]) -> None:
     try:
         if training is not None:
             training.close()
-    except Exception as error:  # noqa: BLE001 (of whatever the user's code does)
-        warnings.warn(
+    except (KeyboardInterrupt, Interrupted):
+        raise
+    except BaseException as error:  # noqa: BLE001 (of whatever the user's code does)
+        _tell_of_the_end(
             f"{type(trainer).__name__} raised {type(error).__name__}: {error} when a training was "
-            "over, and nothing is lost by it. Mend its finally or with block.",
-            stacklevel=2,
+            "over, and nothing is lost by it. Mend its finally or with block."
         )
-    trainer.__dict__.clear()
-    trainer.__dict__.update(fields)
+    finally:
+        trainer.__dict__.clear()
+        trainer.__dict__.update(fields)
+
+
+def _tell_of_the_end(line: str) -> None:
+    """Warn, though it is an error that nobody would take for that of a trial."""
+    try:
+        warnings.warn(line, stacklevel=3)
+    except UserWarning:  # as the script wants it
+        say(f"letstune: {line}")
 
 
 def metric_values(returned: object, metric: str, where: str) -> dict[str, float]:

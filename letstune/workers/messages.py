@@ -16,10 +16,13 @@ class Ready(NamedTuple):
     """The dataset is loaded."""
 
 
+CLEANING: Final = -2
+
+
 class Began(NamedTuple):
     """The trainer was called for something that may take too long: training, or a model's load.
 
-    ``epoch`` is -1 for `load_dataset`.
+    ``epoch`` is -1 for `load_dataset`, and `CLEANING` for what ends the training of another trial.
     """
 
     epoch: int

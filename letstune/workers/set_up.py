@@ -12,7 +12,7 @@ import pickle
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -51,6 +51,14 @@ class Handler:
             target=target, is_file=is_file, level=handler.level, formatter=handler.formatter
         )
         return found if target else None
+
+    def is_like(self, handler: logging.Handler) -> bool:
+        """Tell whether a handler writes the same to the same place."""
+        other = Handler.of(handler)
+        if other is None or (self.target, self.level) != (other.target, other.level):
+            return False
+        form, another = (getattr(one.formatter, "_fmt", None) for one in (self, other))
+        return bool(form == another)
 
     def make(self) -> logging.Handler:
         """Return a handler like it."""
@@ -111,18 +119,41 @@ class SetUp:
             filters=list(_pickled(map(Filter.of, warnings.filters))),
         )
 
-    def apply(self) -> None:
-        """Set the same up in this process."""
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Set the same up in this process; in the block, what the trainer needs is imported.
+
+        Meanwhile no warning is an error, since the script may have imported it before it said so.
+        And a module may add a handler of its own, as it has done in the script's process.
+        """
         for name, level in self.levels.items():
             logging.getLogger(name or None).setLevel(level)
+        added = self._add_handlers()
+        filters = list(_unpickled(self.filters))
+        _filter(one for one in filters if one.action != "error")
+        yield
+        _filter(filters)
+        for handler, made in added:
+            if any(handler.is_like(one) for one in logging.root.handlers if one is not made):
+                logging.root.removeHandler(made)
+                made.close()
+
+    def _add_handlers(self) -> list[tuple[Handler, logging.Handler]]:
+        added = []
         for handler in _unpickled(self.handlers):
             try:
-                logging.root.addHandler(handler.make())
+                added.append((handler, handler.make()))
+                logging.root.addHandler(added[-1][1])
             except OSError as error:
                 say(f"letstune: a worker cannot log to {handler.target}: {error}.")
-        warnings.resetwarnings()
-        for one in reversed(list(_unpickled(self.filters))):
-            warnings.filterwarnings(*one)
+        return added
+
+
+def _filter(filters: Iterable[Filter]) -> None:
+    """Put filters in the place of all that are there."""
+    warnings.resetwarnings()
+    for one in reversed(list(filters)):
+        warnings.filterwarnings(*one)
 
 
 def _pickled(values: Iterable[Any]) -> Iterator[bytes]:

@@ -26,6 +26,7 @@ from letstune.telling.lines import say
 from letstune.workers.executor import Delivery
 from letstune.workers.experience import Experience
 from letstune.workers.messages import (
+    CLEANING,
     CUT_OFF,
     INTERRUPTIONS,
     Began,
@@ -115,6 +116,7 @@ class Slot:
         self._silence.forget()
         self._overdue = ""  # why the task's time is up, if it is
         self._loaded = True  # whether the dataset was loaded then
+        self._cleaning = False  # whether another trial's training is not yet over
         self._stage = 0
         self._leaving = False  # whether the process is to end before anything else is trained
         self._opinion = SecondOpinion(self._experience)
@@ -237,9 +239,11 @@ class Slot:
                 if isinstance(error, INTERRUPTIONS) and process.signals:
                     return []  # it came from outside, and to the owner, if it is meant for the run
                 raise error
-            case Began():
+            case Began(epoch):
                 if work is not None and not self._overdue:
-                    self._time.begin(work.seconds, loaded=self._ready)
+                    self._cleaning = epoch == CLEANING
+                    its_own = self._ready and not self._cleaning
+                    self._time.begin(work.seconds, loaded=its_own)
             case Happened(events, error, changes):
                 if self._overdue or work is None:  # too late
                     self._drop(message)
@@ -352,6 +356,13 @@ class Slot:
         trial, over = work.task.trial, TaskEnded(work.task.trial)
         if not self._loaded:
             return self._load_again(work.task, stack)
+        if self._cleaning:
+            say(
+                f"letstune: what a trainer does when a training is over took longer than "
+                f"{self._time.limit}. Nothing is lost, and a fresh process trains what comes next."
+            )
+            self.start(work.task)
+            return []
         if signals:
             self._excuse(work, signals, self._overdue)
             return [self._deliver(work, [over])]

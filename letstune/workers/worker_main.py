@@ -20,9 +20,11 @@ from typing import Any, Final
 from letstune.rounds.events import EpochFinished, Task, TaskEnded, TrialFailed
 from letstune.rounds.seeding import Purpose
 from letstune.training.script import standing_in
+from letstune.training.trainer import TRAINING
 from letstune.training.worker import Worker, told
 from letstune.workers.job import Job
 from letstune.workers.messages import (
+    CLEANING,
     CUT_OFF,
     ENDINGS,
     Began,
@@ -97,13 +99,18 @@ def main(data: int, log: int, job: int, token: str, told: bool) -> None:
                 owner.tell(Began(epoch))
                 return super()._begin(purpose, trial, epoch)
 
+            def _forget(self) -> None:
+                if self._trainer is not None and TRAINING in vars(self._trainer):
+                    owner.tell(Began(CLEANING))
+                super()._forget()
+
         worker: Worker | None = None
         try:
             read = Job.read(job)
-            read.set_up.apply()
-            worker = read.worker(token, Telling if told else Worker)
-            trainer = worker.assignment.make_trainer()
-            opened.enter_context(standing_in(trainer, read.trainer.data))
+            with read.set_up.applied():
+                worker = read.worker(token, Telling if told else Worker)
+            assigned = worker.assignment
+            opened.enter_context(standing_in(assigned.make_trainer(), assigned.dataset))
             os.close(job)
             if told:
                 owner.tell(Began(-1))
