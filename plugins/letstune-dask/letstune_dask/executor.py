@@ -52,6 +52,7 @@ class DaskExecutor(Remote[Member]):
         CheckpointError: a Dask worker does not reach the store.
     """
 
+    harmless_options = ("resources",)
     waiting = "There are no Dask workers that can train; waiting for some."
 
     def __init__(

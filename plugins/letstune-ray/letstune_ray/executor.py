@@ -54,6 +54,7 @@ class RayExecutor(Remote[Place]):
         LetstuneError: a node is not what the run needs.
     """
 
+    harmless_options = ("resources",)
     spared = math.inf  # Ray says when it was the trial: when memory was short
 
     def __init__(
