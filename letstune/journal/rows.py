@@ -215,7 +215,8 @@ FAILURES: Final = Rows(
             ),
             "session": SESSION,
         },
-        remade=3,  # until then, a trial could fail only once
+        remade=3,
+        was={"trial": "INTEGER NOT NULL UNIQUE REFERENCES trials (trial)"},  # failed once at most
     ),
 )
 

@@ -12,11 +12,12 @@ import os
 import re
 import shutil
 import tempfile
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from letstune._public import public
 from letstune.errors import CheckpointError, StoreError
@@ -75,6 +76,17 @@ class Store(ABC):
     def delete(self, uri: str) -> None:
         """Delete a checkpoint. It may be gone already."""
 
+    def watch(self) -> None:
+        """Make sure that the store which holds a run's checkpoints is still the same.
+
+        Called by the owner of a run while that goes on, each second and with each checkpoint, so it
+        must be cheap. By default, nothing is looked at.
+
+        Raises:
+            StoreError: it is gone. The run stops, before it records a checkpoint that is nowhere.
+        """
+        return
+
 
 @public("letstune.training")
 class DirectoryStore(Store):
@@ -87,9 +99,14 @@ class DirectoryStore(Store):
         root: the directory; made when it is first needed.
     """
 
+    _watched: int | None = None  # its descriptor, in the process that watches it
+
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()  # a run may be resumed in another directory
         self._staging = self.root / _STAGING
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_watched"}
 
     def stage(self, name: str) -> Path:
         """Return a folder on the same disk; see `Store.stage`."""
@@ -156,6 +173,24 @@ class DirectoryStore(Store):
             target.unlink(missing_ok=True)
         except (IsADirectoryError, PermissionError):  # what unlink says of a folder
             shutil.rmtree(target)
+
+    def watch(self) -> None:
+        """Make sure that the directory is the one that it was; see `Store.watch`."""
+        try:
+            if self._watched is None and os.name != "nt":
+                # Held open, since the number of a folder that is removed may be given to the next.
+                self._watched = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                weakref.finalize(self, os.close, self._watched)
+            there = os.stat(self.root)  # noqa: PTH116 (hot)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise StoreError(
+                f"The folder {self.root} was removed or moved while the run was going on, {GONE}"
+            ) from error
+        if self._watched is not None and not os.path.samestat(os.fstat(self._watched), there):
+            raise StoreError(
+                f"The folder {self.root} was replaced by another one while the run was going on, "
+                f"{GONE}"
+            )
 
     def _locate(self, uri: str) -> Path:
         # A journal from elsewhere must not make us read, let alone delete, beyond the store.
