@@ -11,7 +11,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -34,8 +34,8 @@ from letstune.journal.rows import (
     ROWS,
     SELECT_KEPT,
     SELECT_VALUES,
-    STANDING,
     TRIALS,
+    UNRETRIED,
     Rows,
     read_epochs,
 )
@@ -62,7 +62,7 @@ from letstune.rounds.pickles import Pickle
 from letstune.rounds.plan import Plan
 from letstune.rounds.state import State
 
-__all__ = ["Journal", "Pickle", "create", "now"]
+__all__ = ["Journal", "Pickle", "check_journal", "create", "now"]
 
 E = TypeVar("E", bound=Event)
 
@@ -94,9 +94,7 @@ class Journal:
         self._patience = Patience(path)
         self._file = HeldFile(path, write=write)
         try:
-            header = self._file.header()
-            check_header(path, header)
-            check_beside(path)
+            header = _header(path, self._file)
             # If the file cannot be locked, whoever else writes it is found out with each commit.
             self._sole = write and self._file.own()
             self._lacks_wal = lacks_wal(path, header)  # before SQLite makes an empty one
@@ -146,7 +144,7 @@ class Journal:
             return iter(())
         query = rows.query(self._version)
         if rows in RETRIED and self._version >= RETRIES.table.since:
-            query += f" WHERE {STANDING.format(rows.table.name)}"
+            query += UNRETRIED
         return rows.read(self._rows(f"{query} ORDER BY seq"))
 
     def failures(self) -> list[TrialFailed]:
@@ -349,6 +347,24 @@ class Journal:
         """Close the file."""
         self._db.close()
         self._file.close()
+
+
+def check_journal(path: Path) -> None:
+    """Refuse what is no journal; not opened by SQLite, it may be one that needs to be written.
+
+    Raises:
+        JournalNotFoundError: there is no such file.
+        JournalError: it is not a journal, or was written by a newer letstune.
+    """
+    with closing(HeldFile(path, write=False)) as file:
+        _header(path, file)
+
+
+def _header(path: Path, file: HeldFile) -> bytes:
+    header = file.header()
+    check_header(path, header)
+    check_beside(path)
+    return header
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import re
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from functools import cache
+from functools import cache, lru_cache
 from typing import Final
 
 from letstune.journal.schema import TABLES
@@ -46,10 +46,10 @@ def judge(db: sqlite3.Connection, version: int) -> str:
     """
     rows = db.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema").fetchall()
     ours = _ours(version)
-    missing = ours.keys() - {name.lower() for kind, name, *_ in rows if kind == "table"}
-    if tables := sorted(name for name in missing if name in TABLES):
-        return f"lacks the table {tables[0]}"
-    return next((f"holds {what}" for row in rows if (what := _foreign(row, ours))), "")
+    if foreign := next(filter(None, (_foreign(row, ours) for row in rows)), ""):
+        return f"holds {foreign}"
+    missing = ours.keys() & TABLES.keys() - {name.lower() for _, name, *_ in rows}
+    return f"lacks the table {min(missing)!r}" if missing else ""
 
 
 def _foreign(row: tuple[str, str, str, str | None], ours: Mapping[str, str]) -> str:
@@ -88,6 +88,7 @@ def _made(version: int) -> Iterator[tuple[str, str]]:
             yield name, _plain(sql)
 
 
+@lru_cache(256)
 def _plain(sql: str) -> str:
     """Return a statement with its white space made alike: what SQLite takes for that, no more."""
     return re.sub(r"[ \t\n\f\r]+", " ", sql)

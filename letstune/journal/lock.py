@@ -40,7 +40,7 @@ class JournalLock:
     """
 
     def __init__(self, path: Path, since: str) -> None:
-        self._key = str(path.resolve())
+        self._key = os.path.realpath(path)
         self._path = path.with_name(path.name + ".lock")
         with _GUARD:
             if self._key in _HELD:  # record locks do not exclude within a process
@@ -116,7 +116,7 @@ class JournalLock:
 def is_locked(path: Path) -> bool:
     """Tell whether somebody works on a journal."""
     with _GUARD:
-        if str(path.resolve()) in _HELD:  # then closing the file would let go of it
+        if os.path.realpath(path) in _HELD:  # then closing the file would let go of it
             return True
         try:
             file = open_beside(path.with_name(path.name + ".lock"), path, os.O_RDONLY)

@@ -236,6 +236,12 @@ STANDING: Final = (
 )
 """What is true of the rows of a table that no retry of their trial has taken back."""
 
+UNRETRIED: Final = (
+    " LEFT JOIN (SELECT trial AS again, max(seq) AS retried FROM retries GROUP BY trial) "
+    "ON again = trial WHERE retried IS NULL OR retried < seq"
+)
+"""The same for a query of a whole table, which then takes no step for each pair of rows."""
+
 DELETIONS: Final = Rows(
     CheckpointDeleted,
     Table(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,10 +20,11 @@ _HEADER: Final = b"SQLite format 3\x00"
 _LONGEST_VALUE: Final = 256 << 20
 _LONGEST_SQL: Final = 1 << 20
 
-# Of SQLite's virtual machine. Reading all of a journal takes about one for each byte of it.
-_STEPS: Final = 20_000_000
-_STEPS_PER_BYTE: Final = 20
-_TICK: Final = 1_000_000
+# Of SQLite's virtual machine. Reading or checking all of a journal takes less than one for each
+# byte of it.
+_STEPS: Final = 3_000_000
+_STEPS_PER_BYTE: Final = 5
+_TICK: Final = 100_000
 
 
 def check_header(path: Path, header: bytes) -> None:
@@ -69,7 +71,7 @@ def connect(path: Path, patience: Patience, *, write: bool) -> tuple[sqlite3.Con
         sqlite3.Error: it cannot be opened or read.
     """
     db = sqlite3.connect(
-        f"{path.resolve().as_uri()}?mode={'rw' if write else 'ro'}",
+        f"{Path(os.path.realpath(path)).as_uri()}?mode={'rw' if write else 'ro'}",
         uri=True,
         isolation_level=None,
         timeout=60,  # a reader of a big journal delays the beginning of a session
@@ -172,7 +174,12 @@ def _damaged(path: Path, error: Exception) -> JournalError:
 
 def explain(path: Path, error: sqlite3.Error) -> JournalError:
     """Return an error of ours that says what happened to the file, and what to do next."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    code = getattr(error, "sqlite_errorcode", 0)
+    if code == sqlite3.SQLITE_READONLY_ROLLBACK:
+        return JournalError(
+            f"{path} is in the middle of a change that was killed, and that can only be taken back "
+            "by who may write it: resume the run."
+        )
     advice = {
         sqlite3.SQLITE_FULL: "Its disk is full. Free some space and resume; all that was "
         "recorded is safe.",
@@ -192,5 +199,5 @@ def explain(path: Path, error: sqlite3.Error) -> JournalError:
         "Restore it from a backup.",
         sqlite3.SQLITE_CONSTRAINT: "Something else has written to it. Restore it from a "
         "backup, and let nothing but letstune write it.",
-    }.get(code, "Run `letstune check` to learn more.")
+    }.get(code & 0xFF, "Run `letstune check` to learn more.")
     return JournalError(f"{path}: {error}. {advice}")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from letstune.errors import CheckpointError, JournalError, SpaceError, StoreError
-from letstune.journal.journal import Journal, now
+from letstune.journal.journal import Journal, check_journal, now
 from letstune.journal.lock import JournalLock, is_locked
 from letstune.journal.paths import journal_path
 from letstune.results.trials import to_retrain
@@ -52,7 +52,7 @@ def check_run(path: Path, *, fix: bool = False, train: bool = True) -> list[Find
     path = journal_path(path)
     if not fix:
         return _check(Journal(path), fix=False, train=False)
-    Journal(path).close()
+    check_journal(path)
     with JournalLock(path, now()):
         return _check(Journal(path, write=True), fix=True, train=train)
 

@@ -20,7 +20,7 @@ from letstune.errors import (
     TrialNotFoundError,
 )
 from letstune.journal.beside import open_beside
-from letstune.journal.journal import Journal, now
+from letstune.journal.journal import Journal, check_journal, now
 from letstune.journal.lock import JournalLock, waiting_lock
 from letstune.journal.paths import journal_path
 from letstune.rounds.events import TrialStopped
@@ -89,7 +89,7 @@ def stop_run(path: Path) -> bool:
         JournalError: there is none, or the request cannot be written.
     """
     path = journal_path(path)
-    Journal(path).close()  # for its errors, before a lock file is made
+    check_journal(path)  # for its errors, before a lock file is made
     try:
         with JournalLock(path, now()):
             return False
