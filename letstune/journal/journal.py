@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from letstune.errors import JournalError
+from letstune.errors import JournalError, JournalLockedError
+from letstune.journal.beside import check_beside
 from letstune.journal.create import create
+from letstune.journal.held import HeldFile
 from letstune.journal.lock import is_locked
 from letstune.journal.plan import insert_plan
+from letstune.journal.rescue import logs, lost
 from letstune.journal.rows import (
     AFTER_EPOCHS,
     DEATHS,
@@ -30,8 +34,8 @@ from letstune.journal.rows import (
     ROWS,
     SELECT_KEPT,
     SELECT_VALUES,
-    STANDING,
     TRIALS,
+    UNRETRIED,
     Rows,
     read_epochs,
 )
@@ -43,13 +47,22 @@ from letstune.journal.sessions import (
     read_sessions,
     session_row,
 )
-from letstune.journal.sqlite import check_header, explain, explained, lacks_wal, understood
+from letstune.journal.sqlite import (
+    Patience,
+    check_header,
+    connect,
+    explain,
+    explained,
+    lacks_wal,
+    long_values,
+    understood,
+)
 from letstune.rounds.events import EpochFinished, Event, Stored, TrialFailed, WorkerDied
 from letstune.rounds.pickles import Pickle
 from letstune.rounds.plan import Plan
 from letstune.rounds.state import State
 
-__all__ = ["Journal", "Pickle", "create", "now"]
+__all__ = ["Journal", "Pickle", "check_journal", "create", "now"]
 
 E = TypeVar("E", bound=Event)
 
@@ -76,16 +89,20 @@ class Journal:
         self.path = path
         self._session = 0
         self._seq = 0
-        self._version = check_header(path)
-        self._lacks_wal = lacks_wal(path)  # before SQLite makes an empty one
-        mode = "rw" if write else "ro"
-        with explained(path):
-            self._db = sqlite3.connect(
-                f"{path.resolve().as_uri()}?mode={mode}",
-                uri=True,
-                isolation_level=None,
-                timeout=60,  # a reader of a big journal delays the beginning of a session
-            )
+        self._lost: JournalError | None = None
+        self._logs: list[tuple[Path, os.stat_result]] = []
+        self._patience = Patience(path)
+        self._file = HeldFile(path, write=write)
+        try:
+            header = _header(path, self._file)
+            # If the file cannot be locked, whoever else writes it is found out with each commit.
+            self._sole = write and self._file.own()
+            self._lacks_wal = lacks_wal(path, header)  # before SQLite makes an empty one
+            with explained(path):
+                self._db, self._version = connect(path, self._patience, write=write)
+        except BaseException:
+            self._file.close()
+            raise
 
     # Reading
 
@@ -104,7 +121,7 @@ class Journal:
 
     def load(self) -> tuple[Plan, State]:
         """Return the plan, and the state that all events lead to, at one moment of the run."""
-        with explained(self.path), understood(self.path), _uncollected():
+        with explained(self.path), understood(self.path), self._patience, _uncollected():
             self._db.execute("BEGIN")
             try:
                 facts = self.facts()
@@ -127,7 +144,7 @@ class Journal:
             return iter(())
         query = rows.query(self._version)
         if rows in RETRIED and self._version >= RETRIES.table.since:
-            query += f" WHERE {STANDING.format(rows.table.name)}"
+            query += UNRETRIED
         return rows.read(self._rows(f"{query} ORDER BY seq"))
 
     def failures(self) -> list[TrialFailed]:
@@ -171,10 +188,10 @@ class Journal:
 
     def pickle(self, name: str) -> Pickle | None:
         """Return the latest pickle of that name, not unpickled; its digest is verified."""
-        for data, sha256, about in self._rows(
-            "SELECT pickle, sha256, about FROM pickles WHERE name = ? ORDER BY seq DESC LIMIT 1",
-            name,
-        ):
+        query = "SELECT pickle, sha256, about FROM pickles WHERE name = ? ORDER BY seq DESC LIMIT 1"
+        with long_values(self._db):
+            latest = self._rows(query, name)
+        for data, sha256, about in latest:
             with understood(self.path):
                 found = Pickle(name=name, data=data, about=json.loads(about))
             if found.sha256 != sha256:
@@ -193,8 +210,8 @@ class Journal:
     def damage(self) -> list[str]:
         """Return what is wrong with the file, after reading all of it; [] if nothing is."""
         try:
-            with explained(self.path):
-                rows = [text for (text,) in self._db.execute("PRAGMA integrity_check(10)")]
+            with explained(self.path), long_values(self._db):
+                rows = [text for (text,) in self._rows("PRAGMA integrity_check(10)")]
                 for _ in self.epochs():
                     pass
         except JournalError as error:
@@ -202,7 +219,7 @@ class Journal:
         return [] if rows == ["ok"] else rows
 
     def _rows(self, query: str, *values: object) -> list[Any]:
-        with explained(self.path):
+        with explained(self.path), self._patience:
             return self._db.execute(query, values).fetchall()
 
     # Writing
@@ -211,14 +228,16 @@ class Journal:
         """Record events, all or none of them; durable when this returns.
 
         Raises:
-            JournalError: the file cannot be written. What was recorded before is safe.
+            JournalError: the file cannot be written, or is not where it was. What was recorded
+                before is safe.
         """
         if not events:
             return
+        self.check_place()
         try:  # rather than `explained`: this is done for each epoch
             if not self._session:
                 self._begin_session()
-            if len(events) > 1:
+            if len(events) > 1 or not self._sole:
                 with self._transaction():
                     for event in events:
                         self._insert(event)
@@ -226,6 +245,20 @@ class Journal:
                 self._insert(events[0])  # a statement is a transaction of its own
         except sqlite3.Error as error:
             raise explain(self.path, error) from error
+
+    def check_place(self) -> None:
+        """Make sure that the open file is still the one at its path.
+
+        Raises:
+            JournalError: it was removed, replaced, moved or made read-only. All that was recorded
+                is in a file beside, unless it is where it was.
+        """
+        if self._lost is None and not (missed := self._file.missed()):
+            return
+        if self._lost is None:
+            self._lost = lost(self._db, self.path, self._file, missed, self._logs)
+            self._session = 0  # whatever is written now is written nowhere
+        raise self._lost
 
     def _insert(self, event: Event) -> None:
         rows = ROWS[type(event)]
@@ -237,6 +270,8 @@ class Journal:
         seq = self._seq
         try:
             self._db.execute("BEGIN IMMEDIATE")
+            if self._session:
+                self._refuse_second_owner()
             yield
             self._db.execute("COMMIT")
         except BaseException:
@@ -245,6 +280,16 @@ class Journal:
                 self._db.execute("ROLLBACK")
             raise
 
+    def _refuse_second_owner(self) -> None:
+        """Write nothing after another session has begun: whoever came last is the owner."""
+        ((latest,),) = self._db.execute("SELECT max(session) FROM sessions")
+        if latest != self._session:
+            raise JournalLockedError(
+                f"{self.path} is being worked on by another session as well, {latest}, which "
+                f"began after this one, {self._session}; this one stops, and loses what was in "
+                "flight. Its file system has no locks: see to it that only one works on a run."
+            )
+
     def grow(
         self,
         facts: Mapping[str, Any],
@@ -252,7 +297,8 @@ class Journal:
         events: Iterable[Event] = (),
     ) -> None:
         """Record changed facts of the plan, new pickles, and what follows: all or nothing."""
-        with explained(self.path):
+        self.check_place()
+        with explained(self.path), long_values(self._db):
             if not self._session:
                 self._begin_session()
             with self._transaction():
@@ -268,9 +314,11 @@ class Journal:
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
         self._db.execute("PRAGMA foreign_keys = ON")
-        ((session,),) = self._db.execute("SELECT ifnull(max(session), 0) + 1 FROM sessions")
-        self._insert_session(session, None)
+        with self._transaction():
+            ((session,),) = self._db.execute("SELECT ifnull(max(session), 0) + 1 FROM sessions")
+            self._insert_session(session, None)
         self._session = session
+        self._logs = logs(self.path)
 
     def _insert_session(self, session: int, ended: str | None) -> None:
         # The latest seq is asked for, not remembered: at a session's end, an interruption may have
@@ -283,6 +331,7 @@ class Journal:
     def end_session(self, ended: str) -> None:
         """Record how this session ended, if it recorded anything, and leave a single file."""
         if self._session:
+            self.check_place()
             with explained(self.path):
                 self._insert_session(self._session, ended)
                 self._session = 0
@@ -297,6 +346,25 @@ class Journal:
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+        self._file.close()
+
+
+def check_journal(path: Path) -> None:
+    """Refuse what is no journal; not opened by SQLite, it may be one that needs to be written.
+
+    Raises:
+        JournalNotFoundError: there is no such file.
+        JournalError: it is not a journal, or was written by a newer letstune.
+    """
+    with closing(HeldFile(path, write=False)) as file:
+        _header(path, file)
+
+
+def _header(path: Path, file: HeldFile) -> bytes:
+    header = file.header()
+    check_header(path, header)
+    check_beside(path)
+    return header
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -15,9 +16,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from letstune._private import open_file
 from letstune._visible import visible
 from letstune.errors import JournalError, JournalLockedError
+from letstune.journal.beside import open_beside
 
 _HELD: Final[set[str]] = set()
 _GUARD: Final = threading.Lock()
@@ -28,7 +29,8 @@ class JournalLock:
 
     It is a POSIX record lock on a file beside the journal. Rejected: ``flock``, which a forked
     child of the trainer would inherit and hold on to after its parent was killed; and the journal
-    itself as lock file, since closing any handle of it would drop SQLite's own locks.
+    itself as the only lock file, since there must be an owner before there is a journal. Once it is
+    there, the file is locked, too, for its other names; see `letstune.journal.held`.
 
     Args:
         path: the journal.
@@ -39,7 +41,7 @@ class JournalLock:
     """
 
     def __init__(self, path: Path, since: str) -> None:
-        self._key = str(path.resolve())
+        self._key = os.path.realpath(path)
         self._path = path.with_name(path.name + ".lock")
         with _GUARD:
             if self._key in _HELD:  # record locks do not exclude within a process
@@ -63,7 +65,9 @@ class JournalLock:
     def _acquire(self, journal: Path) -> int:
         while True:
             try:
-                file = open_file(self._path, os.O_RDWR)
+                file = open_beside(self._path, journal, os.O_RDWR | os.O_CREAT)
+            except JournalError:
+                raise
             except OSError as error:
                 raise JournalError(
                     f"{journal} cannot be locked: {error.strerror} ({self._path}). A run "
@@ -82,16 +86,19 @@ class JournalLock:
                 os.close(file)
                 raise JournalLockedError(_held_by(journal, holder))
             # The owner before us may have removed the file between our opening and locking it.
-            if self._path.exists() and os.path.samestat(os.fstat(file), self._path.stat()):
-                return file
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file), self._path.lstat()):
+                    return file
             os.close(file)
 
     def release(self) -> None:
         """Let go of the lock."""
         if self._key in _HELD:
             # If it stays, as in a folder that has become read-only, it is a file that nobody locks.
+            # And if somebody has removed it, another owner may have one of that name.
             with suppress(OSError):
-                self._path.unlink(missing_ok=True)
+                if os.path.samestat(os.fstat(self._file), self._path.lstat()):
+                    self._path.unlink(missing_ok=True)
             os.close(self._file)
             _HELD.discard(self._key)
 
@@ -110,10 +117,10 @@ class JournalLock:
 def is_locked(path: Path) -> bool:
     """Tell whether somebody works on a journal."""
     with _GUARD:
-        if str(path.resolve()) in _HELD:  # then closing the file would let go of it
+        if os.path.realpath(path) in _HELD:  # then closing the file would let go of it
             return True
         try:
-            file = os.open(path.with_name(path.name + ".lock"), os.O_RDONLY)
+            file = open_beside(path.with_name(path.name + ".lock"), path, os.O_RDONLY)
         except OSError:  # nobody, or nobody who could
             return False
         try:
@@ -136,10 +143,17 @@ def _held_by(journal: Path, holder: bytes) -> str:
 
 
 @contextmanager
-def waiting_lock(file: int) -> Iterator[None]:
-    """Hold the lock of an open file, which must not be open elsewhere in this process."""
+def waiting_lock(file: int, seconds: float) -> Iterator[None]:
+    """Hold the lock of an open file, which must not be open elsewhere in this process.
+
+    Raises:
+        TimeoutError: it was not to be had for so many seconds.
+    """
+    until = time.monotonic() + seconds
     while not _lock(file):
-        time.sleep(0.01)  # Windows has no better; it is held for moments only
+        if time.monotonic() > until:
+            raise TimeoutError(errno.ETIMEDOUT, "Something else holds its lock")
+        time.sleep(0.01)  # it is held for moments only
     try:
         yield
     finally:

@@ -25,4 +25,10 @@ def journal_path(journal: str | os.PathLike[str]) -> Path:
             f"journal={os.fspath(journal)!r} {found}; expected a path of a file, such as run.db."
         )
     # Absolute, since a trainer or script may go to another folder meanwhile.
-    return path.resolve() if path.is_symlink() else Path.cwd() / path
+    if not path.is_symlink():
+        return Path.cwd() / path
+    # Not resolve(), which raises a RuntimeError if links lead to each other.
+    target = Path(os.path.realpath(path))
+    if target.is_symlink():
+        raise PlanError(f"journal={os.fspath(journal)!r} is a link that leads to itself.")
+    return target

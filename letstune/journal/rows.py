@@ -215,7 +215,8 @@ FAILURES: Final = Rows(
             ),
             "session": SESSION,
         },
-        remade=3,  # until then, a trial could fail only once
+        remade=3,
+        was={"trial": "INTEGER NOT NULL UNIQUE REFERENCES trials (trial)"},  # failed once at most
     ),
 )
 
@@ -234,6 +235,12 @@ STANDING: Final = (
     "NOT EXISTS (SELECT 1 FROM retries r WHERE r.trial = {0}.trial AND r.seq > {0}.seq)"
 )
 """What is true of the rows of a table that no retry of their trial has taken back."""
+
+UNRETRIED: Final = (
+    " LEFT JOIN (SELECT trial AS again, max(seq) AS retried FROM retries GROUP BY trial) "
+    "ON again = trial WHERE retried IS NULL OR retried < seq"
+)
+"""The same for a query of a whole table, which then takes no step for each pair of rows."""
 
 DELETIONS: Final = Rows(
     CheckpointDeleted,

@@ -7,7 +7,7 @@ part of the documentation.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 
@@ -35,6 +35,7 @@ class Table:
         since: the first version of the schema that has the table.
         remade: the version in which it was made anew, with its rows, since SQLite can take no
             constraint away.
+        was: the SQL of columns until then, by name, where it was another.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Table:
     constraints: Sequence[str] = ()
     since: int = 1
     remade: int = 0
+    was: Mapping[str, str] = field(default_factory=dict)
 
     def changes(self, version: int) -> list[str]:
         """Return the statements that lead to the table from the version before."""
@@ -65,7 +67,9 @@ class Table:
 
     def _create(self, version: int) -> list[str]:
         there = [(n, column) for n, column in self.columns.items() if column.since <= version]
-        lines = [*(f"{name} {column.sql}" for name, column in there), *self.constraints]
+        was = self.was if version < self.remade else {}
+        lines = [f"{name} {was.get(name, column.sql)}" for name, column in there]
+        lines += self.constraints
         body = ",".join(f"\n        {line}" for line in lines)
         return [
             f"CREATE TABLE {self.name} ({body}\n) STRICT",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from letstune.errors import CheckpointError, JournalError, SpaceError, StoreError, TrustError
-from letstune.journal.journal import Journal, now
+from letstune.journal.journal import Journal, check_journal, now
 from letstune.journal.lock import JournalLock, is_locked
 from letstune.journal.paths import journal_path
 from letstune.results.trials import to_retrain
@@ -67,6 +67,7 @@ def check_run(
     path, asked = journal_path(path), _Asked(fix, train, trust)
     if not fix:
         return _check(Journal(path), asked)
+    check_journal(path)
     with closing(Journal(path)) as source, suppress(JournalError):  # damage is told further down
         # Before there is a lock beside it: what is not trusted is left as it is.
         require_trusted_store(path, source.facts().get("store"), vouched=trust)

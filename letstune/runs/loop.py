@@ -83,11 +83,13 @@ class Runner:
     _looked: float = -LOOK
     _deaf: bool = False
     _stopping: bool = False
+    _kept: bool = field(init=False)  # whether the store has anything of the run
     _rehearsal: DressRehearsal = field(init=False)
     _proposals: Proposals = field(init=False)
     _remarks: Remarks = field(init=False)
 
     def __post_init__(self) -> None:
+        self._kept = any(trial.kept for trial in self.state.trials)
         self._rehearsal = DressRehearsal(self.state, self.rehearse)
         self._proposals = Proposals(self.sampler, self.space, self.journal)
         path = shlex.quote(str(self.journal.path))
@@ -146,6 +148,7 @@ class Runner:
             self._call_off()
             self.executor.recorded()
             if time.monotonic() >= self._looked + LOOK:
+                self._watch()
                 self._look()
         # Requests may have come as the run ended. If they were left behind, whoever extends the run
         # would obey them, though the trials had ended when they were made.
@@ -321,6 +324,12 @@ class Runner:
                     self._due += self._rehearsal.over()
                 self._record([stop_of(self.state, trial)])
 
+    def _watch(self) -> None:
+        """Stop if what is recorded, or is going to be, would not be where it is looked for."""
+        self.journal.check_place()
+        if self._kept:
+            self.store.watch()
+
     def _tell_deaf(self, line: str) -> None:
         if not self._deaf:
             self._deaf = True
@@ -334,6 +343,9 @@ class Runner:
         to one that is gone.
         """
         due, self._due = self._due, []
+        if any(isinstance(event, EpochFinished) and event.checkpoint for event in events):
+            self._kept = True
+            self._watch()
         self.journal.append([*events, *due])
         for deletion in due:
             stored = self.state.trials[deletion.trial].kept[deletion.epoch]

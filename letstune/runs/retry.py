@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 from letstune.errors import TrialEndedError, TrialNotFoundError
-from letstune.journal.journal import Journal, now
+from letstune.journal.journal import Journal, check_journal, now
 from letstune.journal.lock import JournalLock
 from letstune.journal.paths import journal_path
 from letstune.rounds.events import TrialRetried
@@ -34,7 +34,7 @@ def retry_trials(
         TrialEndedError: a trial has not failed.
     """
     path = journal_path(path)
-    Journal(path).close()  # so that an error comes before a lock file is made
+    check_journal(path)  # so that an error comes before a lock file is made
     with JournalLock(path, now()), closing(Journal(path, write=True)) as journal:
         failures = {failure.trial: failure for failure in journal.failures()}
         _check(path, len(journal.load()[1].trials), failures, [*trials, *_given(alike)])

@@ -11,16 +11,16 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import IO, Final, NamedTuple
 
-from letstune._private import open_file
 from letstune.errors import (
     JournalError,
     JournalLockedError,
     TrialEndedError,
     TrialNotFoundError,
 )
-from letstune.journal.journal import Journal, now
+from letstune.journal.beside import open_beside
+from letstune.journal.journal import Journal, check_journal, now
 from letstune.journal.lock import JournalLock, waiting_lock
 from letstune.journal.paths import journal_path
 from letstune.rounds.events import TrialStopped
@@ -28,6 +28,15 @@ from letstune.rounds.state import State
 
 STOP: Final = "stop"
 """What is asked for in the place of a trial, to stop all of it."""
+
+PATIENCE: Final = 10.0
+"""How long a request waits until it can be written, in seconds."""
+
+MOMENT: Final = 0.1
+"""How long a run waits until it can read requests, in seconds, each time that it looks."""
+
+_LONGEST: Final = 1 << 20
+"""So many bytes of requests are heard."""
 
 
 class Requests(NamedTuple):
@@ -80,7 +89,7 @@ def stop_run(path: Path) -> bool:
         JournalError: there is none, or the request cannot be written.
     """
     path = journal_path(path)
-    Journal(path).close()  # for its errors, before a lock file is made
+    check_journal(path)  # for its errors, before a lock file is made
     try:
         with JournalLock(path, now()):
             return False
@@ -122,14 +131,20 @@ def _ask(path: Path, what: int | str) -> None:
     beside = _beside(path)
     try:
         while True:
-            opened = open_file(beside, os.O_WRONLY | os.O_APPEND)
-            with os.fdopen(opened, "ab") as file, waiting_lock(file.fileno()):
-                if beside.exists() and os.path.samestat(os.fstat(file.fileno()), beside.stat()):
-                    file.write(f"{what}\n".encode())
-                    file.flush()
-                    os.fsync(file.fileno())
+            file = open_beside(beside, path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+            with (
+                os.fdopen(file, "ab") as opened,
+                waiting_lock(file, PATIENCE),
+                suppress(FileNotFoundError),
+            ):
+                if os.path.samestat(os.fstat(file), beside.lstat()):
+                    opened.write(f"{what}\n".encode())
+                    opened.flush()
+                    os.fsync(file)
                     return
             # It was taken between our opening and locking it.
+    except JournalError:
+        raise
     except OSError as error:
         raise JournalError(
             f"{beside} cannot be written: {error.strerror}. A request to a run is a file in the "
@@ -139,7 +154,7 @@ def _ask(path: Path, what: int | str) -> None:
 
 def forget_stop(path: Path) -> None:
     """Take back what was asked of a session that is over. The caller has just got the lock."""
-    with suppress(OSError), _beside(path).open("r+b") as file, waiting_lock(file.fileno()):
+    with suppress(OSError), _opened(path) as file:
         lines = [line for line in file.read().split() if line != STOP.encode()]
         file.seek(0)
         file.truncate()
@@ -155,15 +170,16 @@ def requests(path: Path, tell: Callable[[str], None]) -> Iterator[Requests]:
     with ExitStack() as opened:
         text: bytes | None = None
         try:
-            file = opened.enter_context(_beside(path).open("r+b"))
-            opened.enter_context(waiting_lock(file.fileno()))
-            text = file.read()
+            text = opened.enter_context(_opened(path)).read(_LONGEST)
         except FileNotFoundError:
             pass
         except OSError as error:  # somebody else's, a folder, or on a disk without locks
+            why = f"{_beside(path)} cannot be read: {error.strerror}. Remove it."
+            if isinstance(error, JournalError):
+                why = str(error)
             tell(
-                f"{_beside(path)} cannot be read: {error.strerror}. So requests of `letstune skip` "
-                "and `letstune stop` are not heard; remove it. The run goes on."
+                f"{why} Requests of `letstune skip` and `letstune stop` are not heard as long as "
+                "it is there. The run goes on."
             )
         lines = (text or b"").decode(errors="replace").split()
         trials = [int(line) for line in lines if line.isascii() and line.isdecimal()]
@@ -172,6 +188,14 @@ def requests(path: Path, tell: Callable[[str], None]) -> Iterator[Requests]:
             # If it cannot be removed, its requests are old news when they are read again.
             with suppress(OSError):
                 _beside(path).unlink(missing_ok=True)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    """Open the requests to a run, and lock them; whoever holds that for long is none of ours."""
+    file = open_beside(_beside(path), path, os.O_RDWR)
+    with os.fdopen(file, "r+b") as opened, waiting_lock(file, MOMENT):
+        yield opened
 
 
 def _beside(path: Path) -> Path:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from letstune._public import public
-from letstune.journal.journal import Journal
+from letstune.journal.journal import Journal, check_journal
 from letstune.journal.paths import journal_path
 from letstune.results.results import TuningResults
 from letstune.rounds.plan import Rounds
@@ -253,7 +253,7 @@ def resume(
         Interrupted: see `tune`.
     """
     path = journal_path(journal)
-    Journal(path).close()  # one that is missing is told of before anything is made for it
+    check_journal(path)  # one that is missing is told of before anything is made for it
     return go(
         Request(
             journal=path,

@@ -302,5 +302,9 @@ def _load_file(path: Path) -> Any:
 
 def _import_from(folder: Path) -> None:
     """Let modules be imported from a folder, from now on: what imports late needs it, too."""
+    # What letstune itself needs must not be taken from there, nor what that needs in its turn.
+    import cloudpickle  # noqa: F401
+    import numpy.random  # noqa: F401
+
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))

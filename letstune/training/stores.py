@@ -12,11 +12,12 @@ import os
 import re
 import shutil
 import tempfile
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from letstune._private import Rule, make_folder, rule, seal
 from letstune._public import public
@@ -94,6 +95,17 @@ class Store(ABC):
     def delete(self, uri: str) -> None:
         """Delete a checkpoint. It may be gone already."""
 
+    def watch(self) -> None:
+        """Make sure that the store which holds a run's checkpoints is still the same.
+
+        Called by the owner of a run while that goes on, each second and with each checkpoint, so it
+        must be cheap. By default, nothing is looked at.
+
+        Raises:
+            StoreError: it is gone. The run stops, before it records a checkpoint that is nowhere.
+        """
+        return
+
 
 @public("letstune.training")
 class DirectoryStore(Store):
@@ -110,12 +122,16 @@ class DirectoryStore(Store):
     """
 
     _mark: Mark | None = None  # of an object that was pickled before there were any
+    _watched: int | None = None  # its descriptor, in the process that watches it
 
     def __init__(self, root: Path, *, mark: Mark | None = None) -> None:
         self.root = root.absolute()  # a run may be resumed in another directory
         self._staging = self.root / _STAGING
         if mark is not None:
             self._mark = mark
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_watched"}
 
     def stage(self, name: str) -> Path:
         """Return a folder on the same disk; see `Store.stage`."""
@@ -228,6 +244,24 @@ class DirectoryStore(Store):
         target = self._locate(uri)
         if self.claim():
             places.remove(target)
+
+    def watch(self) -> None:
+        """Make sure that the directory is the one that it was; see `Store.watch`."""
+        try:
+            if self._watched is None and os.name != "nt":
+                # Held open, since the number of a folder that is removed may be given to the next.
+                self._watched = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                weakref.finalize(self, os.close, self._watched)
+            there = os.stat(self.root)  # noqa: PTH116 (hot)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise StoreError(
+                f"The folder {self.root} was removed or moved while the run was going on, {GONE}"
+            ) from error
+        if self._watched is not None and not os.path.samestat(os.fstat(self._watched), there):
+            raise StoreError(
+                f"The folder {self.root} was replaced by another one while the run was going on, "
+                f"{GONE}"
+            )
 
     def _locate(self, uri: str) -> Path:
         # A journal from elsewhere must not make us read, let alone delete, beyond the store.

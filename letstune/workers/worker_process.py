@@ -21,7 +21,7 @@ from typing import IO, Any, Final, NamedTuple
 
 from letstune.errors import WorkerError
 from letstune.telling.lines import say
-from letstune.workers import supervisor
+from letstune.workers import import_order, supervisor
 from letstune.workers.messages import Message
 
 MARK: Final = "LETSTUNE_WORKER"
@@ -55,7 +55,7 @@ def _supervise(
         [
             *(sys.executable, "-I", "-S", str(Path(supervisor.__file__))),
             *(str(control), ",".join(map(str, files))),
-            *(sys.executable, "-c", code),
+            *(sys.executable, "-P", "-c", code),
         ],
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -99,12 +99,7 @@ class WorkerProcess:
         self.control, control = socket.socketpair()
         self._log = tempfile.TemporaryFile(prefix="letstune-")  # noqa: SIM115 (lives as long as this)
         files = [data.fileno(), self._log.fileno(), job.fileno()]
-        # As here: the trainer's modules may be anywhere, and so may letstune.
-        paths = [entry for entry in sys.path if isinstance(entry, str)]
-        code = (
-            f"import sys; sys.path[:] = {paths!r}; from letstune.workers.worker_main import main; "
-            f"main(*{(*files, token, told)!r})"
-        )
+        code = import_order.code((*files, token, told))
         with data, control, _blocked_signals():
             try:
                 self._supervisor = _supervise(
