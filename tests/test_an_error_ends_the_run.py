@@ -81,7 +81,8 @@ def test_what_cannot_be_tidied_up_does_not_hide_why_the_run_ended(
     path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = str(path.with_name("store"))
-    with pytest.raises(CheckpointError, match="cannot be stored"):
+    # Told by the worker, which cannot store, or by the owner, which has looked.
+    with pytest.raises(CheckpointError, match=r"cannot be stored|was removed or moved"):
         tune(Unplugging(), 1, path, rounds=[3], store=store, dataset=store, workers=1)
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"letstune: {path}: what workers that were killed left in its store")

@@ -2,8 +2,6 @@
 
 import http.client
 import random
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +10,7 @@ from uuid import uuid4
 
 import botocore.exceptions
 import pytest
+from commands import checked
 from conftest import serve
 from folders import contents, empty, fill, noise
 from fsspec.implementations.local import LocalFileSystem
@@ -244,21 +243,15 @@ def test_a_folder_elsewhere_that_vanishes_is_told(scheme: str, tmp_path: Path) -
     assert place(tmp_path / "gone").names() == []  # it may not be there yet
 
 
-def checked(journal: Path, *options: str) -> "subprocess.CompletedProcess[str]":
-    """Have a run checked by the command line."""
-    command = [sys.executable, "-m", "letstune", "check", str(journal), "--trust", *options]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
 def test_nothing_is_written_off_while_a_directory_is_away(tmp_path: Path) -> None:
     journal = tmp_path / "run.db"
     tune(Hill(), 2, journal, store=f"file://{tmp_path}/store")
     (tmp_path / "store").rename(tmp_path / "unmounted")
-    refused = checked(journal, "--fix")
+    refused = checked(journal, "--trust", "--fix")
     assert refused.returncode == 1
     assert "Mount" in refused.stderr
     (tmp_path / "unmounted").rename(tmp_path / "store")
-    assert "nothing is wrong" in checked(journal).stdout
+    assert "nothing is wrong" in checked(journal, "--trust").stdout
 
 
 def test_what_was_in_the_memory_of_another_process_is_gone(tmp_path: Path) -> None:

@@ -2,14 +2,15 @@
 
 import hashlib
 import os
+import re
 from pathlib import Path
 
 import letstune
 import pytest
+from commands import checked
 from folders import empty, fill, noise
 from letstune import Params, SimpleTrainer, rand
 from letstune.errors import CheckpointError, TrustError
-from letstune.runs.check import check_run
 from test_manifest import sealed
 
 from letstune_fsspec import FsspecStore
@@ -133,13 +134,14 @@ def test_the_store_and_the_cache_of_a_strangers_journal_are_not_touched(
     assert tuning.best.checkpoint.load_pickle()
     (tmp_path / "store").rename(tmp_path / "other")
     told = rf"in file://{tmp_path}/store/\w+, and to look at them runs letstune-fsspec .* cache"
-    for fix in (False, True):
-        with pytest.raises(TrustError, match=told):
-            check_run(journal, fix=fix)
+    for options in ((), ("--fix",)):
+        refused = checked(journal, *options)
+        assert refused.returncode == 1
+        assert re.search(told, refused.stderr)
     with pytest.raises(TrustError, match=told):
         letstune.load(journal).best.checkpoint.path  # noqa: B018
     assert not (tmp_path / "store").exists()
     assert not cache.exists()
     (tmp_path / "other").rename(tmp_path / "store")
-    assert check_run(journal, trust=True) == []
+    assert "nothing is wrong" in checked(journal, "--trust").stdout
     assert letstune.load(journal, trust=True).best.checkpoint.load_pickle()
