@@ -101,7 +101,8 @@ def main(data: int, log: int, job: int, token: str, told: bool) -> None:
 
             def _forget(self) -> None:
                 if self._trainer is not None and TRAINING in vars(self._trainer):
-                    owner.tell(Began(CLEANING))
+                    with suppress(_GoneError):  # all the more should it be over
+                        owner.tell(Began(CLEANING))
                 super()._forget()
 
         worker: Worker | None = None
