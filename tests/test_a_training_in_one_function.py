@@ -224,10 +224,13 @@ def test_what_is_raised_when_a_training_is_over_ends_nothing(
 ) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        tuning = tune(Leaving(), 3, path, rounds=[2], workers=workers)
+        timeout = 60 if workers else None
+        tuning = tune(Leaving(), 3, path, rounds=[2], workers=workers, epoch_timeout=timeout)
     assert tuning.finished
     assert not tuning.errors
-    assert "Leaving raised SystemExit: 0 when a training was over" in capfd.readouterr().err
+    error = capfd.readouterr().err
+    assert "Leaving raised SystemExit: 0 when a training was over" in error
+    assert "Traceback" not in error
 
 
 @pytest.mark.slow
@@ -236,3 +239,11 @@ def test_who_hangs_when_a_training_is_over_holds_up_nothing(path: Path, capfd: A
     assert tuning.finished
     assert not tuning.errors
     assert capfd.readouterr().err.count("took longer than epoch_timeout, 0.5 s. Nothing is") == 2
+
+
+def test_outside_of_a_run_it_takes_no_files_of_the_users(path: Path) -> None:
+    tuning = tune(Walking(), 2, path, rounds=[2])
+    again = tuning[0].retrain(folder=path.with_name("best"))
+    with pytest.raises(TrainerError, match=r"in a run.* read the files in the folder"):
+        Walking().load(again.checkpoint, tuning[0].params)
+    assert (path.with_name("best") / "state.json").is_file()

@@ -3,6 +3,7 @@
 import os
 import pty
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -177,6 +178,30 @@ def test_what_fails_since_its_child_got_a_signal_as_the_worker_did_is_trained_ag
         process.communicate(timeout=60)
     assert process.returncode == 0
     assert_finishes_as_if_nothing_was(path)
+
+
+class Untold(Climb):
+    """Fails after a signal of which its supervisor cannot tell at once. ``dataset`` is a file."""
+
+    def train_epoch(self, epoch: int) -> dict[str, float]:
+        seen = Path(self.dataset)
+        if not seen.exists():
+            seen.touch()
+            supervisor = os.getppid()
+            os.kill(supervisor, signal.SIGSTOP)
+            subprocess.Popen(["sh", "-c", f"sleep 1; kill -CONT {supervisor}"])
+            signal.raise_signal(signal.SIGTERM)
+            raise RuntimeError("a child exited unexpectedly")
+        return super().train_epoch(epoch)
+
+
+@pytest.mark.slow
+def test_a_failure_after_a_signal_is_none_though_the_supervisor_tells_too_late(
+    path: Path, capfd: Any
+) -> None:
+    tuning = tune(Untold(), 1, path, rounds=[2], workers=1, dataset=str(path.with_name("seen")))
+    assert not tuning.errors
+    assert "after SIGTERM came from outside" in capfd.readouterr().err
 
 
 class Preempted(Climb):

@@ -92,6 +92,8 @@ class _Training:
     def __init__(
         self, trainer: "GeneratorTrainer[Any]", params: Any, checkpoint: "Checkpoint | None"
     ) -> None:
+        # Of what comes before the loop; and first of all, lest files be moved that are a user's.
+        self._before: Stream | None = stream_of(trainer)
         self._workplace = workplace = Path(tempfile.mkdtemp(dir=temporary()))
         saved = None
         if checkpoint is not None:
@@ -100,7 +102,6 @@ class _Training:
             for entry in checkpoint.path.iterdir():  # a copy, which goes once `load` returns
                 shutil.move(entry, saved)
         self.run = TrialRun(trainer, saved, workplace)
-        self._before: Stream | None = stream_of(trainer)  # of what comes before the loop
         self._trainer = trainer
         self._yielded = trainer.train(params, self.run)
         if not isinstance(self._yielded, Iterator):

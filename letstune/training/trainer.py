@@ -282,8 +282,17 @@ def begin_again(trainer: Trainer[Any], stream: Stream) -> None:
 
 
 def stream_of(trainer: Trainer[Any]) -> Stream:
-    """Return the stream of random numbers that a trainer was last seeded for."""
-    stream: Stream = trainer.__dict__[_STREAM]
+    """Return the stream of random numbers that a trainer was last seeded for.
+
+    Raises:
+        TrainerError: it is not in a run.
+    """
+    stream: Stream | None = trainer.__dict__.get(_STREAM)
+    if stream is None:
+        raise TrainerError(
+            f"A training of {type(trainer).__name__} can only go on in a run, which seeds it. For "
+            "a model that it has saved, read the files in the folder checkpoint.path."
+        )
     return stream
 
 

@@ -66,7 +66,13 @@ class Raised(NamedTuple):
         return unpack(self.error) or WorkerError(f"{who} raised:\n{self.text}")
 
 
-Message = Ready | Began | Happened | Raised
+class Signalled(NamedTuple):
+    """Signals that asked for a stop. The supervisor tells of them as well, but maybe too late."""
+
+    signals: list[int]
+
+
+Message = Ready | Began | Happened | Raised | Signalled
 
 INTERRUPTIONS: Final = (Interrupted, KeyboardInterrupt)
 """What ends a run and is no `Exception`: from a worker, it means what it means in this process."""

@@ -34,6 +34,7 @@ from letstune.workers.messages import (
     Message,
     Raised,
     Ready,
+    Signalled,
     unpack,
 )
 from letstune.workers.second_opinion import SecondOpinion
@@ -234,6 +235,9 @@ class Slot:
                     self._silence.begin("first epoch", work.what, work.untold)
                 if not self._overdue:
                     self._time.stop()
+            case Signalled(signals):
+                if not self._overdue:  # then, they are our own
+                    process.signals += signals
             case Raised():
                 error = message.exception()
                 if isinstance(error, INTERRUPTIONS) and process.signals:

@@ -32,6 +32,7 @@ from letstune.workers.messages import (
     Message,
     Raised,
     Ready,
+    Signalled,
     pack,
 )
 from letstune.workers.process_state import ProcessState, identity
@@ -48,8 +49,9 @@ class _GoneError(Exception):
 class _Owner:
     """Whom the worker speaks to."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, signals: list[int]) -> None:
         self._connection = connection
+        self._signals = signals
         self._identity = identity(connection.fileno())
 
     def tell(self, message: Message) -> None:
@@ -61,6 +63,9 @@ class _Owner:
         if not mine:  # by now, it may be a file of the trainer's, into which to write is to harm
             os._exit(CUT_OFF)
         try:
+            if self._signals:  # ahead of a failure that they may be behind
+                heard, self._signals[:] = list(self._signals), []
+                self._connection.send(Signalled(heard))
             self._connection.send(message)
         except ConnectionError:
             raise _GoneError from None
@@ -83,7 +88,7 @@ def main(data: int, log: int, job: int, token: str, told: bool) -> None:
         token: names this worker.
         told: whether the owner wants to know of each beginning.
     """
-    _leave_signals_to_the_owner()
+    signals = _leave_signals_to_the_owner()
     data, log, job = map(_put_away, (data, log, job))
     faulthandler.enable(log)
     # On demand, and not now and then, so that even a worker that is killed had told its last one:
@@ -92,7 +97,7 @@ def main(data: int, log: int, job: int, token: str, told: bool) -> None:
     # interrupted that do not expect it.
     faulthandler.register(STACKS, log, all_threads=True)
     with Connection(data) as connection, ExitStack() as opened:
-        owner = _Owner(connection)
+        owner = _Owner(connection, signals)
 
         class Telling(Worker):
             def _begin(self, purpose: Purpose, trial: int, epoch: int) -> Any:
@@ -101,7 +106,8 @@ def main(data: int, log: int, job: int, token: str, told: bool) -> None:
 
             def _forget(self) -> None:
                 if self._trainer is not None and TRAINING in vars(self._trainer):
-                    owner.tell(Began(CLEANING))
+                    with suppress(_GoneError):  # all the more should it be over
+                        owner.tell(Began(CLEANING))
                 super()._forget()
 
         worker: Worker | None = None
@@ -143,12 +149,14 @@ def _put_away(file: int) -> int:
     return moved
 
 
-def _leave_signals_to_the_owner() -> None:
+def _leave_signals_to_the_owner() -> list[int]:
     """Let no signal that asks for a stop end this process: the owner has it as well, and decides.
 
     With a handler, since what is ignored would be so in all that the trainer starts: a handler is
-    gone in a new program, and in a fork it steps back. The supervisor hears of each signal.
+    gone in a new program, and in a fork it steps back. The supervisor hears of each signal; and
+    they are in the list that is returned.
     """
+    heard: list[int] = []
     worker, supervisor = os.getpid(), os.getppid()
 
     def handle(signum: int, frame: FrameType | None) -> None:
@@ -157,6 +165,7 @@ def _leave_signals_to_the_owner() -> None:
             signal.signal(signum, usual)
             os.kill(os.getpid(), signum)
         elif os.getppid() == supervisor:
+            heard.append(signum)
             with suppress(ProcessLookupError):
                 os.kill(supervisor, signum)
 
@@ -164,6 +173,7 @@ def _leave_signals_to_the_owner() -> None:
         signal.signal(which, handle)
         signal.siginterrupt(which, False)  # for C libraries that do not expect to be
     signal.pthread_sigmask(signal.SIG_UNBLOCK, OUTSIDE)
+    return heard
 
 
 def _train(worker: Worker, task: Task, owner: _Owner, state: ProcessState) -> None:
