@@ -96,6 +96,19 @@ def test_a_journal_that_is_taken_away_stops_the_run_and_is_saved(
     assert_same(path, straight)
 
 
+class Keepless(Taken):
+    def save(self, checkpoint: Any) -> None:
+        pass
+
+
+def test_it_is_noticed_with_every_commit(path: Path) -> None:
+    CALLS.clear()
+    with pytest.raises(JournalError, match=r"run\.db was moved to"):
+        tune(Keepless(), 4, path, rounds=[3], dataset=(str(path), "moved"))
+    assert len(CALLS) == 5
+    assert recorded_epochs(path.with_name("run.db.rescued")) == 4
+
+
 def test_a_journal_that_is_made_read_only_stops_the_run(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from hostile_journals import rewrite, run
 from journal_facts import query
 from small_trainers import made
 from test_journal import GOLDEN
 
-from letstune.errors import JournalError
 from letstune.journal import schema
 from letstune.journal.journal import Journal
 from letstune.journal.rows import ROWS
@@ -25,13 +25,13 @@ def test_every_kind_of_event_is_rows_of_a_table() -> None:
     assert {rows.table for rows in ROWS.values()} <= set(TABLES.values())
 
 
-def test_a_table_that_was_changed_behind_sqlites_back_is_refused(path: Path) -> None:
+def test_what_only_sqlite_finds_wrong_is_told(path: Path) -> None:
     made(path)
-    with closing(sqlite3.connect(path)) as db, db:
-        db.execute("PRAGMA writable_schema = ON")
-        db.execute("UPDATE sqlite_master SET sql = replace(sql, 'sampler TEXT', 'sampler INTEGER')")
-    with pytest.raises(JournalError, match="the table 'trials', which is not as letstune makes"):
-        Journal(path)
+    rewrite(path, "trials", "sampler TEXT", "sampler INTEGER")
+    run(path, "INSERT INTO trials SELECT 1000, 6, params, 7, 1 FROM trials LIMIT 1")
+    rewrite(path, "trials", "sampler INTEGER", "sampler TEXT")
+    with closing(Journal(path)) as journal:
+        assert "non-TEXT value in trials.sampler" in journal.damage()
 
 
 def test_a_column_of_a_later_schema_is_the_last_one_wherever_it_is(

@@ -72,6 +72,7 @@ class HeldFile:
 
     def __init__(self, path: Path, *, write: bool) -> None:
         self._path = Path(os.path.realpath(path))  # of links in a ring, resolve() raises anything
+        self._name = str(self._path)
         self._owns = self._closed = False
         with _guard, _explained(path):
             self._id = _hold(self._path, write=write)
@@ -119,7 +120,7 @@ class HeldFile:
     def missed(self) -> str:
         """Return what has become of the file, if it is not at its path any more; "" if it is."""
         try:
-            there = os.stat(self._path)  # noqa: PTH116 (hot)
+            there = os.stat(self._name)  # noqa: PTH116 (hot)
         except (FileNotFoundError, NotADirectoryError):
             return self._went()
         except OSError:  # what a failing disk costs is told when it is written

@@ -343,9 +343,11 @@ class Runner:
         to one that is gone.
         """
         due, self._due = self._due, []
-        if any(isinstance(event, EpochFinished) and event.checkpoint for event in events):
-            self._kept = True
-            self._watch()
+        for event in events:
+            if isinstance(event, EpochFinished) and event.checkpoint is not None:
+                self._kept = True
+                self._watch()
+                break
         self.journal.append([*events, *due])
         for deletion in due:
             stored = self.state.trials[deletion.trial].kept[deletion.epoch]
