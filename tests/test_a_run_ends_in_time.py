@@ -60,7 +60,7 @@ def test_without_a_deadline_all_is_allowed() -> None:
     assert Deadline().allows(State(), 0)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("workers", [None, 2])
+@pytest.mark.parametrize("workers", [None, pytest.param(2, marks=pytest.mark.slow)])
 def test_what_is_left_is_resumed_as_if_nothing_had_been(workers: int | None, path: Path) -> None:
     whole = path.with_name("whole.db")
     tune(Slow(), 24, whole, rounds=[1, 2])
@@ -129,6 +129,7 @@ def test_what_is_no_time_is_refused(
     assert not path.exists()
 
 
+@pytest.mark.slow
 def test_the_command_line_takes_an_end_instead_of_a_number(tmp_path: Path) -> None:
     script = tmp_path / "quick.py"
     script.write_text(

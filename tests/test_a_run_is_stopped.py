@@ -17,6 +17,7 @@ from letstune.runs.skip import stop_run
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 
+@pytest.mark.slow
 def test_a_live_run_is_stopped_and_what_is_in_flight_is_recorded(path: Path) -> None:
     with waiting(path) as process:
         before = recorded_epochs(path)

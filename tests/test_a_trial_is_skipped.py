@@ -18,6 +18,7 @@ from letstune.runs.skip import requests, skip_trial
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 
+@pytest.mark.slow
 def test_a_trial_of_a_live_run_is_skipped(path: Path) -> None:
     with waiting(path) as process:
         ((trial,), *_) = query(path, "SELECT trial FROM epochs ORDER BY seq DESC")
@@ -41,6 +42,7 @@ def test_a_trial_of_a_live_run_is_skipped(path: Path) -> None:
     assert check_run(path) == []
 
 
+@pytest.mark.slow
 def test_a_trial_of_a_run_that_nobody_works_on_is_skipped(path: Path) -> None:
     with waiting(path) as process:
         process.kill()

@@ -70,6 +70,7 @@ def test_a_run_that_ends_with_the_last_of_them_is_done(path: Path) -> None:
     assert not tuning.stopped
 
 
+@pytest.mark.slow
 def test_the_command_ends_with_1(tmp_path: Path) -> None:
     script = tmp_path / "hopeless.py"
     script.write_text(

@@ -40,6 +40,7 @@ def test_what_load_dataset_raises_is_told_here(path: Path) -> None:
     assert letstune.load(path).errors == []
 
 
+@pytest.mark.slow
 def test_workers_that_die_in_load_dataset_are_nobodys_failure(path: Path) -> None:
     (path.parent / "die").touch()
     with pytest.raises(WorkerError, match=r"3 worker processes in a row died .* \(SIGSEGV\)") as e:
@@ -110,6 +111,7 @@ class PickyAtLoading(Climb):
         raise PickyError(1, 2)
 
 
+@pytest.mark.slow
 def test_errors_that_cannot_be_sent_are_told(path: Path) -> None:
     with pytest.raises(TrainerError, match="raise PickyError"):
         tune(Picky(), 3, path, rounds=[1], workers=1, passthrough_errors=True)

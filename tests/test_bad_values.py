@@ -23,7 +23,7 @@ from letstune.results.verdicts import in_vain, verdicts
 from letstune.samplers.sampler import Sampler
 from letstune.workers.messages import pack, unpack
 
-WORKERS = [None, 1]
+WORKERS = [None, pytest.param(1, marks=pytest.mark.slow)]
 """In this process, and in another one."""
 
 
@@ -566,6 +566,7 @@ def test_whatever_is_raised_is_the_trials_failure(
     assert all(e.message.endswith(f"{error.__name__}: said so") for e in tuning.errors)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", RAISED)
 def test_it_is_in_a_worker_too(error: type[BaseException], path: Path) -> None:
     other = path.with_name("other.db")

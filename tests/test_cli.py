@@ -485,6 +485,7 @@ def test_the_first_error_ends_it_if_asked_for(path: Path) -> None:
     assert len(letstune.load(path).errors) == 1
 
 
+@pytest.mark.slow
 def test_without_a_winner_it_is_an_error(path: Path) -> None:
     run("tune", "failing_trainer:Hopeless", "-n", 3, "--journal", path, code=1)
     done = run("resume", path, code=1)
@@ -652,6 +653,7 @@ def test_real_processes_end_with_the_codes(path: Path) -> None:
     assert command("status", cwd=path.parent).returncode == 2
 
 
+@pytest.mark.slow
 def test_a_file_is_tuned_and_resumed_from_elsewhere(path: Path, tmp_path: Path) -> None:
     project = tmp_path / "project"
     project.mkdir()

@@ -76,7 +76,10 @@ def blocks(page: str) -> list[tuple[str, str, str]]:
 RUN = ["index", "tutorial", "sampler", "store", "rounds", "pickling", "plugins", "workers"]
 
 
-@pytest.mark.parametrize("page", RUN)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(p, marks=pytest.mark.slow if p == "tutorial" else ()) for p in RUN],
+)
 def test_the_blocks_of_a_page_run(
     page: str, elsewhere: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

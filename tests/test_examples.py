@@ -100,7 +100,7 @@ def contents(folder: Path) -> dict[str, tuple[str, int]]:
 @pytest.mark.parametrize(
     ("example", "trials", "epochs", "package"),
     [
-        pytest.param("digits", 64, 64, "sklearn"),
+        pytest.param("digits", 64, 64, "sklearn", marks=slow),
         pytest.param("digits_mlp", 32, 160, "sklearn", marks=slow),
         pytest.param("boosting", 32, 400, "xgboost", marks=slow),
         pytest.param("torch_mlp", 16, 72, "torch", marks=slow),

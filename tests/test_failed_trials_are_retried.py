@@ -261,6 +261,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL here")
 def test_retries_survive_kills(path: Path, tmp_path: Path) -> None:
     script = tmp_path / "script.py"

@@ -128,7 +128,7 @@ def lines(folder: Path) -> int:
     ("name", "n_trials", "kills"),
     [
         ("random", 16, 5),
-        ("learning", 12, 4),
+        pytest.param("learning", 12, 4, marks=pytest.mark.slow),
         pytest.param("random", 80, 40, marks=pytest.mark.slow),
         pytest.param("learning", 60, 30, marks=pytest.mark.slow),
     ],

@@ -218,6 +218,7 @@ class Preempted(Climb):
         return super().train_epoch(epoch)
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_preempted_is_told_and_not_counted(
     path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

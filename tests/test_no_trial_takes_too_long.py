@@ -74,6 +74,7 @@ class Loading(Climb):
             time.sleep(1000)
 
 
+@pytest.mark.slow
 def test_a_dataset_that_takes_too_long_is_no_trials_failure(
     path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -159,6 +160,7 @@ exec(compile(source, "supervisor.py", "exec"))
 """A supervisor whose SIGKILL does nothing, as it is with a process that hangs in the kernel."""
 
 
+@pytest.mark.slow
 def test_a_process_that_cannot_be_killed_does_not_hold_up_the_run(
     path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -175,6 +177,7 @@ def test_a_process_that_cannot_be_killed_does_not_hold_up_the_run(
     assert gone([worker, beside])  # this one can be: it was killed along with its supervisor
 
 
+@pytest.mark.slow
 def test_a_supervisor_that_does_not_answer_does_not_hold_up_the_run(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -82,6 +82,7 @@ letstune.tune(Loading(), 6, workers=1, journal=sys.argv[1], dataset=sys.argv[2])
 """
 
 
+@pytest.mark.slow
 def test_the_first_signal_does_not_wait_for_a_dataset(path: Path) -> None:
     witness = path.with_name("witness")
     with subprocess.Popen(

@@ -50,6 +50,7 @@ def test_commands_and_formats_of_plugins(site: Path, path: Path, tmp_path: Path)
     assert command("export", path, "--format", "brief", cwd=tmp_path, paths=(site,)).returncode == 2
 
 
+@pytest.mark.slow
 def test_the_list_of_plugins(site: Path, tmp_path: Path) -> None:
     install(site, "letstune-middle", MIDDLE, "sampler.middle", "sampler.undone")
     done = command("plugins", "--json", cwd=tmp_path, paths=(site,))

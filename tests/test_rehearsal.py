@@ -100,6 +100,7 @@ def test_what_is_forgotten_is_found(
     assert all(difference.straight != difference.resumed for difference in found)
 
 
+@pytest.mark.slow
 def test_a_failure_in_load_tells_why() -> None:
     found = letstune.rehearse(ForgetsAField(), n_trials=1, epochs=2)
     message = "failed: AttributeError: 'ForgetsAField' object has no attribute 'pace'"
@@ -131,6 +132,7 @@ def test_nothing_is_left_behind(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_the_command_ends_with_1_if_there_is_a_difference() -> None:
     done = CliRunner().invoke(main, ["rehearse", "small_trainers:Hill", "-n", "1"])
     assert (done.exit_code, done.output) == (

@@ -321,6 +321,7 @@ def test_tables_of_a_run_in_which_all_fails(listed: Any) -> None:
     assert len(tuning.epochs_df()) == 0
 
 
+@pytest.mark.slow
 def test_pandas_is_imported_only_when_asked_for(path: Path) -> None:
     tune(Hill(), 2, path)
     script = (

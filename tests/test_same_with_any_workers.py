@@ -28,6 +28,7 @@ def test_the_journal_is_the_same_for_any_number_of_workers(name: str, tmp_path: 
         assert check_run(path) == []
 
 
+@pytest.mark.slow
 def test_a_run_may_be_resumed_with_another_number_of_workers(tmp_path: Path) -> None:
     path, straight = tmp_path / "run.db", tmp_path / "straight.db"
     tune(Uneven(), 4, path, workers=3, **UNEVEN["learning"])

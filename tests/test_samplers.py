@@ -228,6 +228,7 @@ def test_a_space_of_constants_only_has_one_point() -> None:
     assert proposed(SobolSampler(), One.space(), 0) == One()
 
 
+@pytest.mark.slow
 def test_more_dimensions_than_there_are_are_refused() -> None:
     namespace = {f"p{i}": rand.uniform(0, 1) for i in range(21202)}
     wide = type("Wide", (Params,), {"__annotations__": dict.fromkeys(namespace, float)} | namespace)

@@ -118,6 +118,7 @@ class Failing(Fragile):
             raise ValueError(f"{os.getpid()} is no good")
 
 
+@pytest.mark.slow
 def test_no_process_is_used_again_after_a_failure(path: Path) -> None:
     tune(Failing(), 4, path, rounds=[2], workers=1, dataset=str(path.parent))
     assert len(query(path, "SELECT * FROM failures")) == 4
@@ -162,6 +163,7 @@ class Unending(Fragile):
             raise RuntimeError("this process is broken")
 
 
+@pytest.mark.slow
 def test_a_process_that_fails_and_does_not_end_is_killed(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -84,6 +84,7 @@ class Threads(SimpleTrainer[Point]):
         return None, {"threads": float(os.environ.get("OPENBLAS_NUM_THREADS", "nan"))}
 
 
+@pytest.mark.slow
 def test_a_run_keeps_its_number_of_threads(
     path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -52,6 +52,7 @@ def test_a_command_trains_in_one_process_of_its_own(path: Path) -> None:
     assert (recorded(path), processes(path)) == ("1", 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", ["0", "2"])
 def test_what_is_recorded_stays(asked: str, path: Path) -> None:
     options = ["--rounds", "1", "--journal", path]
