@@ -1,5 +1,6 @@
 """Signals that ask a run to stop cost the epochs in flight at most, whoever gets them."""
 
+import multiprocessing
 import os
 import pty
 import signal
@@ -304,6 +305,35 @@ def test_what_a_trainer_starts_in_a_worker_can_be_ended_by_signals(path: Path) -
     script.write_text(ANYTHING)
     done = python(script, path, cwd=path.parent)
     assert done.stdout == "trained\n", query(path, "SELECT traceback FROM failures")[0][0]
+
+
+class Pooling(Climb):
+    """Ends a child that waits for a lock, as pools of `multiprocessing` do with theirs."""
+
+    def train_epoch(self, epoch: int) -> dict[str, float]:
+        context = multiprocessing.get_context("fork")
+        lock, there = context.Lock(), context.Event()
+        with lock:
+            child = context.Process(target=_wait_for, args=(lock, there))
+            child.start()
+            there.wait()
+            time.sleep(0.05)
+            child.terminate()
+            child.join(10)
+            code = child.exitcode
+            child.kill()
+        if code != -signal.SIGTERM:
+            raise RuntimeError(f"the child goes on: {code}")
+        return super().train_epoch(epoch)
+
+
+def _wait_for(lock: Any, there: Any) -> None:
+    there.set()
+    lock.acquire()
+
+
+def test_a_child_of_a_trainer_ends_though_it_waits_for_a_lock(path: Path) -> None:
+    assert not tune(Pooling(), 1, path, rounds=[1], workers=1).errors
 
 
 def test_a_terminal_that_hangs_up_asks_for_a_stop(path: Path) -> None:

@@ -153,16 +153,23 @@ def _leave_signals_to_the_owner() -> list[int]:
     """Let no signal that asks for a stop end this process: the owner has it as well, and decides.
 
     With a handler, since what is ignored would be so in all that the trainer starts: a handler is
-    gone in a new program, and in a fork it steps back. The supervisor hears of each signal; and
-    they are in the list that is returned.
+    gone in a new program, and in a fork it steps back. At once, since it runs only between two
+    steps of Python, and as it interrupts no system call, a child that waits for a lock would wait
+    on, and whoever ends a `multiprocessing.Pool` waits for the child. The supervisor hears of each
+    signal; and they are in the list that is returned.
     """
     heard: list[int] = []
     worker, supervisor = os.getpid(), os.getppid()
 
+    def step_back() -> None:
+        for which in OUTSIDE:
+            if signal.getsignal(which) is handle:
+                usual = signal.default_int_handler if which == signal.SIGINT else signal.SIG_DFL
+                signal.signal(which, usual)
+
     def handle(signum: int, frame: FrameType | None) -> None:
-        if os.getpid() != worker:
-            usual = signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL
-            signal.signal(signum, usual)
+        if os.getpid() != worker:  # a fork that Python knows nothing of, or has just made
+            step_back()
             os.kill(os.getpid(), signum)
         elif os.getppid() == supervisor:
             heard.append(signum)
@@ -172,6 +179,7 @@ def _leave_signals_to_the_owner() -> list[int]:
     for which in OUTSIDE:
         signal.signal(which, handle)
         signal.siginterrupt(which, False)  # for C libraries that do not expect to be
+    os.register_at_fork(after_in_child=step_back)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, OUTSIDE)
     return heard
 
