@@ -108,16 +108,12 @@ def meet(asked: Request, opened: Journal, state: State) -> Run:
     if "sampler" in asked.backends and met["sampler"].continues(was := _sampler(opened, recorded)):
         # Nor is what is asked for to be kept: a resume would go on with that.
         met["sampler"], new = was.again(opened), [p for p in new if p.name != "sampler"]
-    if lines := list(differences(asked, recorded, plan, met)):
-        raise plan_changed(opened.path, lines, begun=state.total_epochs > 0)
+    _refuse(asked, opened, state, plan, met)
     if "store" in asked.backends:
         met["store"] = _in_its_place(met["store"], opened, recorded)
     store = met["store"].make()
     if trains:
         _require_checkpoints(opened.path, state, store)
-    # As JSON, in which a tuple is a list.
-    if asked.executor is not None and json.dumps(plan.workers) != json.dumps(recorded.workers):
-        asked.executor.check_harmless()
     growth = _grown(state, plan) | (_suppliers(recorded, met) if asked.accept_changes else {})
     carried_out = _carried_out(recorded, plan, met)
     dataset = _dataset(asked, opened, recorded, trains=trains)
@@ -126,9 +122,7 @@ def meet(asked: Request, opened: Journal, state: State) -> Run:
     pickles = [*new, *dataset.pickles]
     if state.finished and not growth and not retried.thing:
         carried_out, pickles = {}, []  # nobody is going to need them
-    notes = notes if trains else []
-    notes += [*dataset.notes, *observers.notes]
-    notes += [*_of_a_new_trainer(opened, state, pickles), *retried.notes]
+    changed = [*_of_a_new_trainer(opened, state, pickles), *retried.notes]
     return Run(
         asked=asked,
         trainer=trainer,
@@ -142,8 +136,24 @@ def meet(asked: Request, opened: Journal, state: State) -> Run:
         pickles=pickles,
         retried=retried.thing,
         endless=endless,
-        notes=notes,
+        notes=[*(notes if trains else ()), *dataset.notes, *observers.notes, *changed],
     )
+
+
+def _refuse(
+    asked: Request, opened: Journal, state: State, plan: Plan, met: Mapping[str, Backend]
+) -> None:
+    """Refuse another plan than the recorded one, and what must not be recorded.
+
+    Raises:
+        PlanChangedError: the run was started with another plan.
+        PlanError: the executor that is asked for has an option that may hold a secret.
+    """
+    if lines := list(differences(asked, state.plan, plan, met)):
+        raise plan_changed(opened.path, lines, begun=state.total_epochs > 0)
+    # As JSON, in which a tuple is a list.
+    if asked.executor is not None and json.dumps(plan.workers) != json.dumps(state.plan.workers):
+        asked.executor.check_harmless()
 
 
 def _trainer(asked: Request, opened: Journal) -> tuple[Any, list[str]]:

@@ -99,22 +99,11 @@ def main(data: int, log: int, job: int, token: str, told: bool) -> None:
     with Connection(data) as connection, ExitStack() as opened:
         owner = _Owner(connection, signals)
 
-        class Telling(Worker):
-            def _begin(self, purpose: Purpose, trial: int, epoch: int) -> Any:
-                owner.tell(Began(epoch))
-                return super()._begin(purpose, trial, epoch)
-
-            def _forget(self) -> None:
-                if self._trainer is not None and TRAINING in vars(self._trainer):
-                    with suppress(_GoneError):  # all the more should it be over
-                        owner.tell(Began(CLEANING))
-                super()._forget()
-
         worker: Worker | None = None
         try:
             read = Job.read(job)
             with read.set_up.applied():
-                worker = read.worker(token, Telling if told else Worker)
+                worker = read.worker(token, _telling(owner) if told else Worker)
             assigned = worker.assignment
             opened.enter_context(standing_in(assigned.make_trainer(), assigned.dataset))
             os.close(job)
@@ -135,6 +124,23 @@ def main(data: int, log: int, job: int, token: str, told: bool) -> None:
         finally:
             if worker is not None:
                 worker.close()
+
+
+def _telling(owner: _Owner) -> type[Worker]:
+    """Return the class of a worker that tells its owner of each beginning."""
+
+    class Telling(Worker):
+        def _begin(self, purpose: Purpose, trial: int, epoch: int) -> Any:
+            owner.tell(Began(epoch))
+            return super()._begin(purpose, trial, epoch)
+
+        def _forget(self) -> None:
+            if self._trainer is not None and TRAINING in vars(self._trainer):
+                with suppress(_GoneError):  # all the more should it be over
+                    owner.tell(Began(CLEANING))
+            super()._forget()
+
+    return Telling
 
 
 def _put_away(file: int) -> int:
