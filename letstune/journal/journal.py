@@ -270,7 +270,7 @@ class Journal:
         seq = self._seq
         try:
             self._db.execute("BEGIN IMMEDIATE")
-            if self._session:
+            if self._session and not self._sole:
                 self._refuse_second_owner()
             yield
             self._db.execute("COMMIT")

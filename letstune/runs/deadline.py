@@ -73,6 +73,8 @@ class Deadline:
 
     def overdue(self, state: State, running: Collection[int]) -> list[int]:
         """Return which of those in training have ended an epoch, and have no time for another."""
+        if not self._between:  # as in most rounds of most runs
+            return []
         between = [trial for trial in self._between if trial in running]
         self._between.clear()
         return self.too_late(state, between)

@@ -35,6 +35,7 @@ class DressRehearsal:
         wanted: whether there is to be one.
 
     Attributes:
+        trial: the trial that it trains; -1 if there is none.
         done: whether it has found out.
         failed: why no trial should go on to its second round, if it has found that.
         remark: what is to be told of what it has found, if anything.
@@ -45,6 +46,7 @@ class DressRehearsal:
         self._recorded: EpochFinished | None = None
         self._deaths: list[WorkerDied] = []
         self._held: CheckpointDeleted | None = None
+        self.trial = -1
         self.done = False
         self.failed = ""
         self.remark = ""
@@ -52,24 +54,19 @@ class DressRehearsal:
     @property
     def on(self) -> bool:
         """Whether it has begun and not ended, so that no trial may go on to its second round."""
-        return self._recorded is not None
-
-    @property
-    def trial(self) -> int:
-        """The trial that it trains; -1 if there is none."""
-        return -1 if self._recorded is None else self._recorded.trial
+        return self.trial >= 0
 
     def see(self, event: Event, state: State) -> None:
         """See what is recorded; the first epoch that ends a trial's first round is taken."""
         if isinstance(event, TrialStopped) and event.trial == self.trial:  # it never goes on
-            self._wanted, self._recorded = True, None
+            self._wanted, self._recorded, self.trial = True, None, -1
         if not (self._wanted and isinstance(event, EpochFinished)):
             return
         trial = state.trials[event.trial]
         ends = len(trial.marks) == 1 and trial.marks[0][0] == event.epoch + 1
         if ends and trial.status == "trained" and event.epoch - 1 in trial.kept:
             self._wanted = False
-            self._recorded = event
+            self._recorded, self.trial = event, event.trial
 
     def holds(self, deletion: CheckpointDeleted) -> bool:
         """Tell whether a deletion has to wait, since the checkpoint is needed; take note of it."""
@@ -130,7 +127,7 @@ class DressRehearsal:
         If it has not found out, another trial is going to be taken.
         """
         held, self._held = self._held, None
-        self._wanted, self._recorded = self.on and not self.done, None
+        self._wanted, self._recorded, self.trial = self.on and not self.done, None, -1
         return [] if held is None else [held]
 
     def _compare(self, now: Mapping[str, float], stopped: bool, metric: str) -> None:

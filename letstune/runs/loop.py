@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
-from letstune.errors import Interrupted, JournalError, TrainerError, WorkerError
+from letstune.errors import Interrupted, JournalError, StoreError, TrainerError, WorkerError
 from letstune.journal.journal import Journal
 from letstune.rounds.blame import blameless, preempted
 from letstune.rounds.decisions import (
@@ -330,6 +330,13 @@ class Runner:
         if self._kept:
             self.store.watch()
 
+    def _watch_store(self) -> None:
+        try:
+            self.store.watch()
+        except StoreError:
+            self.journal.check_place()  # if both are gone, that says more
+            raise
+
     def _tell_deaf(self, line: str) -> None:
         if not self._deaf:
             self._deaf = True
@@ -346,7 +353,7 @@ class Runner:
         for event in events:
             if isinstance(event, EpochFinished) and event.checkpoint is not None:
                 self._kept = True
-                self._watch()
+                self._watch_store()
                 break
         self.journal.append([*events, *due])
         for deletion in due:
@@ -372,8 +379,9 @@ class Runner:
             self.audience.tell(line)
 
     def _let_go(self) -> None:
-        due = useless(self.state.plan, self.state)
-        self._due = [deletion for deletion in due if not self._rehearsal.holds(deletion)]
+        self._due = useless(self.state.plan, self.state)
+        if self._rehearsal.on:
+            self._due = [one for one in self._due if not self._rehearsal.holds(one)]
         self.state.changed.clear()
 
 

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -107,6 +108,12 @@ class Store(ABC):
         return
 
 
+FRESH: Final = 1.0
+"""How long what was found out about a directory is good for, in seconds.
+
+Whoever may change it may do so right after it was looked at, however often that is done."""
+
+
 @public("letstune.training")
 class DirectoryStore(Store):
     """Keeps checkpoints in a directory, usually next to the journal.
@@ -123,6 +130,8 @@ class DirectoryStore(Store):
 
     _mark: Mark | None = None  # of an object that was pickled before there were any
     _watched: int | None = None  # its descriptor, in the process that watches it
+    _claimed = -FRESH  # when it was last looked at, on the monotonic clock
+    _rule: Rule | None = None  # for what is made in it, as it was then
 
     def __init__(self, root: Path, *, mark: Mark | None = None) -> None:
         self.root = root.absolute()  # a run may be resumed in another directory
@@ -131,7 +140,8 @@ class DirectoryStore(Store):
             self._mark = mark
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_watched"}
+        here = ("_claimed", "_rule", "_watched")
+        return {name: value for name, value in vars(self).items() if name not in here}
 
     def stage(self, name: str) -> Path:
         """Return a folder on the same disk; see `Store.stage`."""
@@ -140,12 +150,15 @@ class DirectoryStore(Store):
             self._make()
             # A worker that closes removes the folder above its own.
             with suppress(FileNotFoundError):
-                _make(folder)
-                own_folder(folder)
+                if not is_own_folder(folder) and not _make(folder):
+                    own_folder(folder)  # tells why it is not
                 return folder
+            self._claimed = -FRESH
 
     def _make(self) -> None:
         """Make the directory, and the folder that is staged in, unless they are there."""
+        if self._is_fresh():
+            return
         while not self.claim():
             if self.root.is_symlink():
                 raise StoreError(f"There is no folder {self.root.resolve()}, {GONE}")
@@ -157,6 +170,10 @@ class DirectoryStore(Store):
         except FileNotFoundError:
             _make(self._staging, 0o700)  # whatever is in it is being made
             _sync(self.root)
+        self._claimed, self._rule = time.monotonic(), rule(self.root)
+
+    def _is_fresh(self) -> bool:
+        return time.monotonic() < self._claimed + FRESH
 
     def claim(self) -> bool:
         """Tell whether the directory is there; if it is, it must be the run's own, and is marked.
@@ -164,6 +181,8 @@ class DirectoryStore(Store):
         Raises:
             StoreError: it is not.
         """
+        if self._is_fresh():
+            return True
         try:
             own_folder(self.root, linked=True)  # to a larger disk: the marker in it decides
         except FileNotFoundError:
@@ -188,7 +207,9 @@ class DirectoryStore(Store):
             shutil.rmtree(copy, ignore_errors=True)
 
     def _move(self, name: str, folder: Path) -> str:
-        allowed = rule(self.root)  # of what the trainer has written, by its umask
+        if not self._is_fresh() or self._rule is None:
+            self._rule = rule(self.root)
+        allowed = self._rule  # of what the trainer has written, by its umask
         with os.scandir(folder) as entries:
             first, *others = entries
         if others or first.is_dir() or len(os.fsencode(first.name)) > 150 or not _utf8(first.name):
@@ -285,11 +306,15 @@ class DirectoryStore(Store):
             )
 
 
-def _make(folder: Path, mode: int = 0o777) -> None:
+def _make(folder: Path, mode: int = 0o777) -> bool:
+    """Make a folder, unless it is there; tell whether it was made."""
     # Not exist_ok=True, with which pathlib looks again whether it is a folder: by then, another
     # worker may have removed it. Others may not write it, whatever the umask is.
-    with suppress(FileExistsError):
+    try:
         make_folder(folder, mode)
+    except FileExistsError:
+        return False
+    return True
 
 
 def make_durably(folder: Path) -> None:
