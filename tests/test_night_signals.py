@@ -324,6 +324,15 @@ class Pooling(Climb):
             child.kill()
         if code != -signal.SIGTERM:
             raise RuntimeError(f"the child goes on: {code}")
+        for _ in range(300):  # before it has begun
+            child = context.Process(target=signal.pause)
+            child.start()
+            child.terminate()
+            child.join(10)
+            code = child.exitcode
+            child.kill()
+            if code != -signal.SIGTERM:
+                raise RuntimeError(f"the child goes on: {code}")
         return super().train_epoch(epoch)
 
 
@@ -332,6 +341,7 @@ def _wait_for(lock: Any, there: Any) -> None:
     lock.acquire()
 
 
+@pytest.mark.slow
 def test_a_child_of_a_trainer_ends_though_it_waits_for_a_lock(path: Path) -> None:
     assert not tune(Pooling(), 1, path, rounds=[1], workers=1).errors
 

@@ -12,6 +12,8 @@ import fcntl
 import os
 import resource
 import signal
+import threading
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from multiprocessing.connection import Connection
 from types import FrameType
@@ -159,23 +161,15 @@ def _leave_signals_to_the_owner() -> list[int]:
     """Let no signal that asks for a stop end this process: the owner has it as well, and decides.
 
     With a handler, since what is ignored would be so in all that the trainer starts: a handler is
-    gone in a new program, and in a fork it steps back. At once, since it runs only between two
-    steps of Python, and as it interrupts no system call, a child that waits for a lock would wait
-    on, and whoever ends a `multiprocessing.Pool` waits for the child. The supervisor hears of each
-    signal; and they are in the list that is returned.
+    gone in a new program, and in a fork it steps back. The supervisor hears of each signal; and
+    they are in the list that is returned.
     """
     heard: list[int] = []
     worker, supervisor = os.getpid(), os.getppid()
 
-    def step_back() -> None:
-        for which in OUTSIDE:
-            if signal.getsignal(which) is handle:
-                usual = signal.default_int_handler if which == signal.SIGINT else signal.SIG_DFL
-                signal.signal(which, usual)
-
     def handle(signum: int, frame: FrameType | None) -> None:
-        if os.getpid() != worker:  # a fork that Python knows nothing of, or has just made
-            step_back()
+        if os.getpid() != worker:  # a fork that Python knows nothing of
+            _step_back(handle)
             os.kill(os.getpid(), signum)
         elif os.getppid() == supervisor:
             heard.append(signum)
@@ -185,9 +179,38 @@ def _leave_signals_to_the_owner() -> list[int]:
     for which in OUTSIDE:
         signal.signal(which, handle)
         signal.siginterrupt(which, False)  # for C libraries that do not expect to be
-    os.register_at_fork(after_in_child=step_back)
+    _step_back_in_forks(handle)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, OUTSIDE)
     return heard
+
+
+def _step_back_in_forks(handle: Callable[[int, FrameType | None], None]) -> None:
+    """Let each fork begin without our handler.
+
+    It runs only between two steps of Python, and interrupts no system call, so a child that waits
+    for a lock would wait on; and whoever ends a `multiprocessing.Pool` waits for its children. What
+    comes before the child is without it is held back, since it would be lost.
+    """
+    masks = threading.local()  # each thread has its own, and may fork
+
+    def hold() -> None:
+        masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, OUTSIDE)
+
+    def release() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, masks.before)
+
+    def begin() -> None:
+        _step_back(handle)
+        release()
+
+    os.register_at_fork(before=hold, after_in_parent=release, after_in_child=begin)
+
+
+def _step_back(handle: Callable[[int, FrameType | None], None]) -> None:
+    for which in OUTSIDE:
+        if signal.getsignal(which) is handle:
+            usual = signal.default_int_handler if which == signal.SIGINT else signal.SIG_DFL
+            signal.signal(which, usual)
 
 
 def _train(worker: Worker, task: Task, owner: _Owner, state: ProcessState) -> None:
