@@ -139,12 +139,15 @@ def test_killed_resumed_elsewhere_and_uninstalled(
     # references between their parts.
     assert metrics_of(path) == metrics_of(straight)
 
-    load = f"import letstune; print(letstune.load({str(path)!r})[0].checkpoint.load_pickle())"
+    load = (
+        f"import letstune; tuning = letstune.load({str(path)!r}, trust=True); "
+        "print(tuning[0].checkpoint.load_pickle())"
+    )
     done = call(bin / "python", "-c", load, env=variables)
     assert "MLPClassifier" in done.stdout, done.stderr
-    done = call(bin / "letstune", "check", path, "--fix", env=variables)
+    done = call(bin / "letstune", "check", path, "--fix", "--trust", env=variables)
     assert done.returncode == 0, done.stderr
-    assert call(bin / "letstune", "check", path, env=variables).returncode == 0
+    assert call(bin / "letstune", "check", path, "--trust", env=variables).returncode == 0
 
     listed = call(bin / "letstune", "plugins", env=variables).stdout
     assert re.search(r"sampler\s+tpe\s+letstune-optuna", listed)

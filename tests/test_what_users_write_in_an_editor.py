@@ -100,6 +100,7 @@ UNKNOWN = (
     "reportMissingParameterType",  # which pages leave out where they say nothing
     # The blocks of a page are one file here.
     *("reportDuplicateImport", "reportConstantRedefinition", "reportPossiblyUnboundVariable"),
+    "reportFunctionMemberAccess",  # functions may have attributes, which no checker knows
 )
 
 

@@ -329,7 +329,6 @@ class SamplerSuite:
                 assert len(facts(path)["trials"]) <= experiment.n_trials
         assert facts(path) == wanted
 
-    @pytest.mark.slow
     def test_resumes_exactly_after_sigkill(
         self, sampler: Sampler, params_cls: type[Params], scratch: Path
     ) -> None:
