@@ -20,6 +20,12 @@ from letstune.journal.journal import Journal
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="knows where a file went")
 
 
+@pytest.fixture(autouse=True)
+def with_every_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look where the journal is however soon after the last time: these runs are short."""
+    monkeypatch.setattr("letstune.journal.journal.AGAIN", -1.0)
+
+
 class Taken(Climb):
     """Does something to its journal in its fifth epoch."""
 

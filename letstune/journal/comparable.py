@@ -15,10 +15,11 @@ _QUERIES: Final = {
     "failures": "SELECT trial, epoch, kind, message, iif(kind = 'raised', traceback, '') "
     "FROM failures",
     "deletions": "SELECT trial, epoch, why FROM deletions",
-    # What holds in the end: a run that has grown is the same as a larger one.
+    # What holds in the end: a run that has grown is the same as a larger one. How far its rounds
+    # went when it began shows in the epochs, if its trainer looks at that.
     "plan": "SELECT fact, value FROM plan p "
     "WHERE seq = (SELECT max(seq) FROM plan later WHERE later.fact = p.fact) "
-    "AND fact NOT IN ('store', 'versions', 'workers', 'executor', 'gpus', 'threads')",
+    "AND fact NOT IN ('store', 'versions', 'workers', 'executor', 'gpus', 'threads', 'horizon')",
     "pickles": "SELECT name, json_extract(about, '$.type') FROM pickles "
     "WHERE name NOT IN ('store', 'executor')",
 }

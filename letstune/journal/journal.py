@@ -10,6 +10,7 @@ import gc
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import cached_property
@@ -72,6 +73,13 @@ E = TypeVar("E", bound=Event)
 _WAL_PAGES: Final = 200
 
 
+AGAIN: Final = 0.05
+"""How soon a commit looks again where the journal is, in seconds.
+
+In a run of epochs that take microseconds, to look with each would cost a tenth of letstune's
+own time. The end of a session looks in any case."""
+
+
 class Journal:
     """An open journal.
 
@@ -90,6 +98,7 @@ class Journal:
         self._session = 0
         self._seq = 0
         self._lost: JournalError | None = None
+        self._looked = -AGAIN  # where the file is, on the monotonic clock
         self._logs: list[tuple[Path, os.stat_result]] = []
         self._patience = Patience(path)
         self._file = HeldFile(path, write=write)
@@ -233,7 +242,8 @@ class Journal:
         """
         if not events:
             return
-        self.check_place()
+        if time.monotonic() >= self._looked + AGAIN:
+            self.check_place()
         try:  # rather than `explained`: this is done for each epoch
             if not self._session:
                 self._begin_session()
@@ -254,6 +264,7 @@ class Journal:
                 is in a file beside, unless it is where it was.
         """
         if self._lost is None and not (missed := self._file.missed()):
+            self._looked = time.monotonic()
             return
         if self._lost is None:
             self._lost = lost(self._db, self.path, self._file, missed, self._logs)
