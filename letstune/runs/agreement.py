@@ -262,7 +262,8 @@ def _dataset(asked: Request, opened: Journal, recorded: Plan, *, trains: bool) -
     if not trains:
         return _Part(None)
     if asked.dataset is RECORDED:
-        return _Part(restore_dataset(opened, recorded))
+        thing, told = restore_dataset(opened, recorded)
+        return _Part(thing, notes=told)
     kept, why_not = asked.kept_dataset
     described = asked.described_dataset
     if described == recorded.dataset and is_the_same_dataset(opened, kept):

@@ -67,6 +67,8 @@ def read_past(path: Path, number: int, *, trainer: Any, dataset: Any, with_store
             trainer = restore(journal, "trainer", "name the trainer: --trainer MODULE:NAME.")
             changes += changed_script(journal, trainer)
         _require_space(path, number, trainer, trial.params)
+        if dataset is None:
+            dataset, _ = restore_dataset(journal, plan)
         return Past(
             path=path,
             number=number,
@@ -75,7 +77,7 @@ def read_past(path: Path, number: int, *, trainer: Any, dataset: Any, with_store
             recorded=list(journal.epochs(number))[: trial.epochs],
             failure=next((f for f in journal.failures() if f.trial == number), None),
             trainer=trainer,
-            dataset=restore_dataset(journal, plan) if dataset is None else dataset,
+            dataset=dataset,
             store=_store(journal, plan) if with_store and trial.kept else None,
             changes=changes,
         )

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import cache
 from importlib import metadata
 from itertools import chain
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import FunctionType, ModuleType
 from typing import Any, Final
 
@@ -83,6 +83,8 @@ def keep_dataset(dataset: object, *, needed: bool = False) -> tuple[Pickle | Non
     limit = pickling.dataset_limit()
     try:
         kept = pickling.dump("dataset", dataset, limit)
+        if _is_relative(dataset):
+            kept = replace(kept, about={**kept.about, "start": str(Path.cwd())})
         if is_plain_data(_as_text(dataset)):
             return kept, ""
         why = (
@@ -143,8 +145,17 @@ def compare_dataset(journal: Journal, given: Pickle | None) -> list[str]:
     ]
 
 
-def restore_dataset(journal: Journal, plan: Plan) -> Any:
-    """Bring the dataset back.
+def _is_relative(dataset: object) -> bool:
+    """Tell whether a dataset may be a path whose meaning depends on the current folder."""
+    text = _as_text(dataset)
+    return isinstance(text, str) and text != "" and not Path(text).is_absolute()
+
+
+def restore_dataset(journal: Journal, plan: Plan) -> tuple[Any, list[str]]:
+    """Bring the dataset back, and what to tell about it.
+
+    A relative path that is in the folder where the run was started is made absolute: it is what
+    the trials so far were trained on. A file of that name in the current folder may be another.
 
     Raises:
         PickleError: it was not kept, or cannot be brought back.
@@ -155,7 +166,17 @@ def restore_dataset(journal: Journal, plan: Plan) -> Any:
             "dataset=... or, if it is text, with --dataset; or run the script that started the run "
             "again."
         )
-    return restore(journal, "dataset", "give the dataset with dataset=... or --dataset TEXT.")
+    dataset = restore(journal, "dataset", "give the dataset with dataset=... or --dataset TEXT.")
+    kept = journal.pickle("dataset")
+    start = kept.about.get("start") if kept is not None else None
+    if not isinstance(start, str) or Path(start) == Path.cwd() or not _is_relative(dataset):
+        return dataset, []
+    there = os.path.normpath(os.path.join(start, dataset))  # noqa: PTH118 (text stays text)
+    # os.path, since a name such as "digits" may be too long or odd for a path, and then is none.
+    if not os.path.lexists(there):
+        return dataset, []
+    note = f"letstune: the dataset is {there}, from the folder in which the run was started."
+    return (type(dataset)(there) if isinstance(dataset, PurePath) else there), [note]
 
 
 # The packages in use
