@@ -11,6 +11,7 @@ PUBLIC = [
     "letstune.errors",
     "letstune.rand",
     "letstune.trainer",
+    "letstune.torch",
     "letstune.testing",
 ] + [f"letstune.{wing}" for wing in ("space", "samplers", "training", "workers", "plugins")]
 """The modules that others may import from: each lists its names in ``__all__``."""
@@ -28,8 +29,8 @@ ROOMS = {room(file): ast.parse(file.read_text()) for file in FOLDER.rglob("*.py"
 
 
 def wing(room: str) -> str:
-    """Return the wing of a room; `rand` and `trainer` are what users see of two of them."""
-    faces = {"rand": "space", "trainer": "training"}
+    """Return the wing of a room; some rooms are what users see of a wing."""
+    faces = {"rand": "space", "trainer": "training", "torch": "training"}
     return faces.get(room, room.partition(".")[0])
 
 
