@@ -40,17 +40,16 @@ class BoostingTrainer(letstune.EpochTrainer[BoostingParams]):
         self.valid = xgb.DMatrix(x_valid)
 
     def create_model(self, params: BoostingParams) -> None:
-        self.model = xgb.Booster(self.options(params), cache=[self.train])
-
-    def options(self, params: BoostingParams) -> dict[str, Any]:
-        # Sampling for "hist" keeps a random state that no file holds, so that trees grown after
-        # load() would differ. With "exact", they are the same to the last bit.
-        fixed = {"objective": "binary:logistic", "tree_method": "exact", "nthread": 1}
-        return fixed | params.to_dict()
+        self.params = params
+        self.model: xgb.Booster | None = None
 
     def train_epoch(self, epoch: int) -> dict[str, float]:
-        self.model.set_param({"seed": self.seed, "seed_per_iteration": True})
-        self.model.update(self.train, epoch)
+        # One more tree for a model that is in memory or was loaded: xgb.train() makes a new booster
+        # of it, so both come out the same. Booster.update() does not: with "hist", it goes on from
+        # the sums of the trees before, which no file holds.
+        fixed = {"objective": "binary:logistic", "tree_method": "hist", "nthread": 1}
+        options: dict[str, Any] = fixed | {"seed": self.seed} | self.params.to_dict()
+        self.model = xgb.train(options, self.train, num_boost_round=1, xgb_model=self.model)
         predicted = self.model.predict(self.valid)
         return {
             "neg_log_loss": -log_loss(self.y_valid, predicted),
@@ -58,11 +57,12 @@ class BoostingTrainer(letstune.EpochTrainer[BoostingParams]):
         }
 
     def save(self, checkpoint: Checkpoint) -> None:
-        self.model.save_model(checkpoint.path / FILE)
+        if self.model is not None:  # and it never is None after an epoch
+            self.model.save_model(checkpoint.path / FILE)
 
     def load(self, checkpoint: Checkpoint, params: BoostingParams) -> None:
-        # The file holds the trees but not how to grow more of them.
-        self.model = xgb.Booster(self.options(params), model_file=checkpoint.path / FILE)
+        self.params = params
+        self.model = xgb.Booster(model_file=checkpoint.path / FILE)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
 """Tune a neural network of PyTorch, and its optimizer: which one, with which params of its own.
 
+With a schedule, and in mixed precision.
+
 Run it with `python examples/torch_mlp.py [JOURNAL]`.
 """
 
 import sys
+from collections.abc import Iterator
 
 import torch
 from sklearn.datasets import load_digits
@@ -11,7 +14,8 @@ from sklearn.model_selection import train_test_split
 from torch import nn
 
 import letstune
-from letstune import Checkpoint, Params, rand
+from letstune import Params, rand
+from letstune.torch import load_states, save_states
 
 
 class AdamParams(Params):
@@ -33,41 +37,44 @@ class MLPParams(Params):
     optimizer: AdamParams | SGDParams
 
 
-class TorchTrainer(letstune.EpochTrainer[MLPParams]):
+class TorchTrainer(letstune.GeneratorTrainer[MLPParams]):
     metric = "accuracy"
 
     def load_dataset(self, dataset: object) -> None:
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
         x, y = load_digits(return_X_y=True)
         parts = train_test_split((x / 16).astype("float32"), y, test_size=0.25, random_state=0)
-        self.x_train, self.x_valid, self.y_train, self.y_valid = map(torch.from_numpy, parts)
+        self.x_train, self.x_valid, self.y_train, self.y_valid = (
+            torch.from_numpy(part).to(self.device) for part in parts
+        )
 
-    def create_model(self, params: MLPParams) -> None:
-        self.batch_size = params.batch_size
+    def train(self, params: MLPParams, run: letstune.TrialRun) -> Iterator[dict[str, float]]:
         layers = nn.Linear(64, params.width), nn.ReLU(), nn.Linear(params.width, 10)
-        self.model = nn.Sequential(*layers)
-        self.optimizer = params.optimizer.create_model(params=self.model.parameters())
+        model = nn.Sequential(*layers).to(self.device)
+        optimizer = params.optimizer.create_model(params=model.parameters())
+        # The schedule is that of the longest training there is, which a resume does not change.
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=self.horizon or 24)
+        scaler = torch.amp.GradScaler(self.device)
+        parts = {"model": model, "optimizer": optimizer, "schedule": schedule, "scaler": scaler}
+        if run.saved:
+            load_states(run.saved, **parts)
 
-    def train_epoch(self, epoch: int) -> dict[str, float]:
-        # letstune has just seeded PyTorch with what is this trial's and epoch's own.
-        loss = torch.zeros(())
-        for batch in torch.randperm(len(self.x_train)).split(self.batch_size):
-            self.optimizer.zero_grad()
-            loss = nn.functional.cross_entropy(self.model(self.x_train[batch]), self.y_train[batch])
-            loss.backward()
-            self.optimizer.step()
-        with torch.inference_mode():
-            right = self.model(self.x_valid).argmax(1) == self.y_valid
-        return {"accuracy": right.double().mean().item(), "train_loss": loss.item()}
-
-    def save(self, checkpoint: Checkpoint) -> None:
-        states = self.model.state_dict(), self.optimizer.state_dict()  # both, to resume exactly
-        torch.save(states, checkpoint.path / "state.pt")
-
-    def load(self, checkpoint: Checkpoint, params: MLPParams) -> None:
-        self.create_model(params)
-        model, optimizer = torch.load(checkpoint.path / "state.pt")
-        self.model.load_state_dict(model)
-        self.optimizer.load_state_dict(optimizer)
+        for _ in run.epochs():
+            # letstune has just seeded PyTorch with what is this trial's and epoch's own.
+            loss = torch.zeros(())
+            for batch in torch.randperm(len(self.x_train)).split(params.batch_size):
+                optimizer.zero_grad()
+                with torch.autocast(self.device, dtype=torch.bfloat16):
+                    output = model(self.x_train[batch])
+                    loss = nn.functional.cross_entropy(output, self.y_train[batch])
+                scaler.scale(loss).backward()
+                scaler.step(optimizer)
+                scaler.update()
+            schedule.step()
+            with torch.inference_mode():
+                right = model(self.x_valid).argmax(1) == self.y_valid
+            save_states(run.path, **parts)  # all that the next epoch depends on
+            yield {"accuracy": right.double().mean().item(), "train_loss": loss.item()}
 
 
 if __name__ == "__main__":
