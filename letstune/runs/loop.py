@@ -35,6 +35,7 @@ from letstune.rounds.events import (
 )
 from letstune.rounds.state import State
 from letstune.rounds.streaks import Streaks
+from letstune.runs.arrivals import Arrivals
 from letstune.runs.deadline import Deadline
 from letstune.runs.dress_rehearsal import DressRehearsal
 from letstune.runs.proposals import Proposals
@@ -86,12 +87,15 @@ class Runner:
     _kept: bool = field(init=False)  # whether the store has anything of the run
     _rehearsal: DressRehearsal = field(init=False)
     _proposals: Proposals = field(init=False)
+    _arrivals: Arrivals = field(init=False)
     _remarks: Remarks = field(init=False)
 
     def __post_init__(self) -> None:
         self._kept = any(trial.kept for trial in self.state.trials)
         self._rehearsal = DressRehearsal(self.state, self.rehearse)
         self._proposals = Proposals(self.sampler, self.space, self.journal)
+        plan = self.state.plan
+        self._arrivals = Arrivals(plan.metric, plan.executor, self.audience.tell)
         path = shlex.quote(str(self.journal.path))
         self._remarks = Remarks(self.state, self.audience.tell, path)
 
@@ -133,14 +137,16 @@ class Runner:
         self._let_go()
         self._fail_doomed()
         while self._running if self._stopping else self._start_tasks():
-            deliveries = self.executor.deliveries()
-            if any(isinstance(event, TrialFailed) for d in deliveries for event in d.events):
+            arrived = self._arrivals.of(
+                self.executor.deliveries(), self._running, self.state, self._rehearsal.trial
+            )
+            if any(isinstance(event, TrialFailed) for _, d in arrived for event in d.events):
                 # What asks for a stop may have reached what the trainer has started before us.
                 time.sleep(MOMENT)
                 self._look()
             if interrupted():
                 self._stop()
-            errors = self._take(deliveries)
+            errors = self._take(arrived)
             if errors and self.passthrough_errors:
                 raise errors[0]
             if self._is_to_end():
@@ -216,17 +222,16 @@ class Runner:
             self.state = self.journal.load()[1]
             self._let_go()
 
-    def _take(self, deliveries: Sequence[Delivery]) -> list[BaseException]:
+    def _take(self, arrived: Sequence[tuple[Task, Delivery]]) -> list[BaseException]:
         """Record what arrived together, with one sync; return the errors of trials that failed."""
         events: list[Event] = []
         deaths: list[tuple[Task, WorkerDied]] = []
         errors: list[BaseException] = []
+        # Somebody may have skipped a trial since.
+        arrived = [(task, d) for task, d in arrived if self._running.get(task.trial) is task]
         if not self.state.total_epochs:
-            self._refuse_mistaken(deliveries)
-        for delivery in deliveries:
-            task = self._running.get(delivery.trial)
-            if task is None or task.attempt != delivery.attempt:
-                continue  # stale: from a worker that was given up
+            self._refuse_mistaken([delivery for _, delivery in arrived])
+        for task, delivery in arrived:
             if self._stopping:
                 delivery = delivery._replace(events=blameless(delivery.events))
             if delivery.trial == self._rehearsal.trial:
@@ -266,10 +271,8 @@ class Runner:
         failures = [event for event in delivery.events if isinstance(event, TrialFailed)]
         return [_error(delivery.error, failure) for failure in failures]
 
-    def _refuse_mistaken(self, deliveries: Sequence[Delivery]) -> None:
+    def _refuse_mistaken(self, first: Sequence[Delivery]) -> None:
         """End a run with nothing recorded, if its very first epoch shows that it is no good."""
-        attempts = {task.attempt for task in self._running.values()}
-        first = [delivery for delivery in deliveries if delivery.attempt in attempts]
         error = mistaken(self.state.plan, first)
         if error is None:
             return
