@@ -32,8 +32,17 @@ commands: Final = click.Group()
 @click.option("--fix", is_flag=True, help="Mend what can be mended; see above.")
 @click.option("--no-retrain", is_flag=True, help="With --fix: train nothing again.")
 @click.option("--trust", is_flag=True, help="Trust whoever wrote the journal; see above.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Of a journal with a row that does not follow: write the rows before it to a new one.",
+)
 @JSON
-def check(journal: Path, fix: bool, no_retrain: bool, trust: bool, as_json: bool) -> None:
+def check(
+    journal: Path, fix: bool, no_retrain: bool, trust: bool, output: Path | None, as_json: bool
+) -> None:
     """Check a journal and its checkpoints; exit with 1 if anything is wrong.
 
     A crash leaves checkpoints behind to which no row points; --fix deletes them. If checkpoints
@@ -50,8 +59,11 @@ def check(journal: Path, fix: bool, no_retrain: bool, trust: bool, as_json: bool
       letstune check digits.db --fix
       letstune check on-s3.db --trust
     """
-    from letstune.runs.check import check_run
+    from letstune.runs.check import check_run, write_legal
 
+    if output is not None:
+        put(write_legal(journal, output))
+        return
     findings = check_run(journal, fix=fix, train=not no_retrain, trust=trust)
     rows = [
         {"what": found.what, "where": found.where, "mended": found.mended} for found in findings

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import shlex
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,10 +18,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from letstune.errors import JournalError, JournalLockedError
+from letstune.errors import IllegalEventError, JournalError, JournalLockedError
 from letstune.journal.beside import check_beside
 from letstune.journal.create import create
 from letstune.journal.held import HeldFile
+from letstune.journal.legal import Illegal, copy_before, first_illegal, hide
 from letstune.journal.lock import is_locked
 from letstune.journal.plan import insert_plan
 from letstune.journal.rescue import logs, lost
@@ -98,6 +100,7 @@ class Journal:
         self._session = 0
         self._seq = 0
         self._lost: JournalError | None = None
+        self._illegal: Illegal | None = None
         self._looked = -AGAIN  # where the file is, on the monotonic clock
         self._logs: list[tuple[Path, os.stat_result]] = []
         self._patience = Patience(path)
@@ -144,6 +147,41 @@ class Journal:
                 self._db.rollback()
         return plan, state
 
+    def load_legal(self) -> tuple[Plan, State]:
+        """Return what `load` does; of a journal with a row that does not follow, what is before it.
+
+        From then on, this journal shows nothing of that row and later ones, and `note` tells it.
+        """
+        try:
+            return self.load()
+        except IllegalEventError:
+            if (illegal := self.illegal()) is None:
+                raise
+            self.hide(illegal.seq)
+            self._illegal = illegal
+            plan, state = self.load()
+            state.ends_before = illegal.seq
+            return plan, state
+
+    def hide(self, seq: int | None) -> None:
+        """Show no row from there on; all of them if it is None."""
+        if seq is not None:
+            with explained(self.path):
+                hide(self._db, seq)
+
+    def illegal(self) -> Illegal | None:
+        """Return the first row that does not follow from those before it; None if all do."""
+        with explained(self.path), understood(self.path), self._patience:
+            return first_illegal(self._db, self._version, self.facts())
+
+    def copy_before(self, illegal: Illegal, path: Path) -> None:
+        """Write a journal of the rows before that one to a new file.
+
+        Raises:
+            JournalError: there is such a file, or it cannot be written.
+        """
+        copy_before(self._db, illegal.seq, path)
+
     def _kept(self) -> Iterator[tuple[int, int, Stored]]:
         for trial, epoch, uri, size, sha256 in self._rows(SELECT_KEPT):
             yield trial, epoch, Stored(uri, size, sha256)
@@ -183,7 +221,13 @@ class Journal:
         return read_sessions(self._rows(SELECT_SESSIONS))
 
     def note(self) -> str:
-        """Return what a reader should be told: that the last rows may be missing, if they may."""
+        """Return what a reader should be told: which rows are not there to be read, if any."""
+        if (bad := self._illegal) is not None:
+            return (
+                f"letstune: {self.path}: row {bad.seq}, in its table {bad.table}, does not follow "
+                f"from the rows before it. Only those are shown; `letstune check "
+                f"{shlex.quote(str(self.path))}` says how to go on from there."
+            )
         if not self._lacks_wal or is_locked(self.path):
             return ""
         last = next(reversed(self.sessions()), None)

@@ -29,7 +29,7 @@ def status_of(journal: str | os.PathLike[str]) -> dict[str, Any]:
     """
     name, path = os.fspath(journal), journal_path(journal)
     with closing(Journal(path)) as source:
-        plan, state = source.load()
+        plan, state = source.load_legal()
         sessions = source.sessions()
         note = source.note()
         failed = len(source.failures())

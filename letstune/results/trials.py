@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import os
 import shlex
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -79,9 +79,15 @@ class Source:
     decode: Callable[[str], Any]
     retrain: Callable[..., Retrained]
 
+    @contextmanager
+    def _opened(self) -> Iterator[Journal]:
+        with closing(Journal(self.path)) as journal:
+            journal.hide(self.state.ends_before)
+            yield journal
+
     def epochs(self, trial_id: int | None = None) -> tuple[Epoch, ...]:
         """Return the epochs of a trial, or of all of them."""
-        with closing(Journal(self.path)) as journal:
+        with self._opened() as journal:
             return tuple(map(self._epoch, journal.epochs(trial_id)))
 
     def _epoch(self, recorded: EpochFinished) -> Epoch:
@@ -97,7 +103,7 @@ class Source:
 
     def failures(self) -> list[TrialFailed]:
         """Return how trials failed."""
-        with closing(Journal(self.path)) as journal:
+        with self._opened() as journal:
             return journal.failures()
 
     def checkpoint(self, trial_id: int, epoch: int) -> Checkpoint:
@@ -126,7 +132,7 @@ class Source:
         return Checkpoint(folder, f"of epoch {epoch} of trial {trial_id}: {where}")
 
     def _deleted(self, trial_id: int, epoch: int) -> str | None:
-        with closing(Journal(self.path)) as journal:
+        with self._opened() as journal:
             return journal.deletions().get((trial_id, epoch))
 
     def _why_not(self, trial_id: int, epoch: int) -> str:

@@ -111,9 +111,12 @@ class State:
         changed: the trials whose checkpoints may be of no more use.
         failures: how those trials failed that have.
         deaths: the workers that each trial has lost in its next epoch; most have lost none.
+        ends_before: the row of the journal from which on it was not read; None if all of it was.
     """
 
-    def __init__(self, plan: Plan, exhausted: int | None = None) -> None:
+    def __init__(
+        self, plan: Plan, exhausted: int | None = None, *, replaying: bool = False
+    ) -> None:
         self.plan = plan
         self.exhausted = exhausted
         self.trials: list[TrialState] = []
@@ -130,7 +133,8 @@ class State:
         self.changed: dict[int, None] = {}
         self.failures = Failures()
         self.deaths: dict[int, list[WorkerDied]] = {}
-        self._replaying = False
+        self.ends_before: int | None = None
+        self._replaying = replaying
 
     @property
     def n_trials(self) -> int:
@@ -179,7 +183,7 @@ class State:
             case WorkerDied():
                 self._die(event)
             case CheckpointDeleted():
-                self.trials[event.trial].kept.pop(event.epoch, None)
+                self._known(event).kept.pop(event.epoch, None)
             case SpaceExhausted():
                 self.exhausted = event.trials
             case TrialRetried():
@@ -232,7 +236,7 @@ class State:
         """
         if preempted(death):
             return False  # of a journal from when such deaths were recorded
-        trial = self.trials[death.trial]
+        trial = self._known(death)
         going_on = trial.status in ("proposed", "trained") and not trial.waiting
         return going_on and not trial.settled and death.epoch == trial.epochs
 
@@ -246,13 +250,18 @@ class State:
             if trial.best > self.leader[0] and trial.status != "failed":
                 self.leader = (trial.best, number)
 
-    def _trial(self, event: EpochFinished | TrialStopped | TrialFailed) -> TrialState:
+    def _known(
+        self, event: EpochFinished | TrialStopped | TrialFailed | WorkerDied | CheckpointDeleted
+    ) -> TrialState:
         if not 0 <= event.trial < len(self.trials):
             raise IllegalEventError(
                 f"Trial {event.trial} was never proposed, but there is a {type(event).__name__} "
                 f"of it. {_TAMPERED}"
             )
-        trial = self.trials[event.trial]
+        return self.trials[event.trial]
+
+    def _trial(self, event: EpochFinished | TrialStopped | TrialFailed) -> TrialState:
+        trial = self._known(event)
         status = TRANSITIONS.get((trial.status, type(event)))
         if trial.settled and isinstance(event, TrialFailed) and not self._replaying:
             # It may be on the podium, and have pushed others off, whose checkpoints are gone.
@@ -289,7 +298,7 @@ class State:
         # is called or looked up for an epoch that ends no round.
         trials, count, timed, infinity = self.trials, len(self.trials), self.timed, math.inf
         for number, epoch, value, seconds in epochs:
-            if number >= count or epoch != (trial := trials[number]).epochs:
+            if not 0 <= number < count or epoch != (trial := trials[number]).epochs:
                 self._refuse_epoch(number, epoch)
             if trial.best < value < infinity:
                 trial.best = value
@@ -302,7 +311,7 @@ class State:
 
     def _refuse_epoch(self, number: int, epoch: int) -> NoReturn:
         expected = "there is no such trial"
-        if number < len(self.trials):
+        if 0 <= number < len(self.trials):
             expected = f"epoch {self.trials[number].epochs} comes next"
         raise IllegalEventError(
             f"Trial {number}: epoch {epoch} is recorded, but {expected}. {_TAMPERED}"
@@ -369,4 +378,7 @@ class State:
                 self.changed[self.podium.pop()[2]] = None
 
 
-_TAMPERED: Final = "The journal was changed by something else; restore it from a backup."
+_TAMPERED: Final = (
+    "That does not follow from what was recorded before; `letstune check` says how to go on from "
+    "there."
+)

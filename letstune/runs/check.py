@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from letstune.errors import CheckpointError, JournalError, SpaceError, StoreError, TrustError
+from letstune.errors import (
+    CheckpointError,
+    IllegalEventError,
+    JournalError,
+    SpaceError,
+    StoreError,
+    TrustError,
+)
 from letstune.journal.journal import Journal, check_journal, now
 from letstune.journal.lock import JournalLock, is_locked
 from letstune.journal.paths import journal_path
@@ -80,6 +88,8 @@ def _check(journal: Journal, asked: _Asked) -> list[Finding]:
     try:
         if damage := journal.damage():
             return [Finding(f"SQLite: {line}", str(journal.path)) for line in damage]
+        if (bad := _illegal(journal)) is not None:
+            return [bad]
         plan, state = journal.load()
         store = open_store(journal.path, plan.store, vouched=asked.trust)
         if fix and isinstance(store, DirectoryStore):
@@ -108,6 +118,40 @@ def _check(journal: Journal, asked: _Asked) -> list[Finding]:
         return findings
     finally:
         journal.close()
+
+
+def _illegal(journal: Journal) -> Finding | None:
+    """Return the first row that does not follow from those before it, if there is one."""
+    try:
+        journal.load()
+    except IllegalEventError as error:
+        found = journal.illegal()
+        if found is None:
+            raise
+        path, where = journal.path, f"row {found.seq} of table {found.table}"
+        mended = shlex.quote(str(path.with_name(f"{path.stem}-mended{path.suffix}")))
+        return Finding(
+            f"{str(error).partition(' That does not follow')[0]} It does not follow from the rows "
+            f"before it, so neither it nor a later row counts. To go on from there: `letstune "
+            f"check {shlex.quote(str(path))} -o {mended}` writes the rows before it to a new "
+            "journal; put that in the place of this one, keep this one elsewhere, and resume.",
+            where,
+        )
+    return None
+
+
+def write_legal(path: Path, output: Path) -> str:
+    """Write a journal of the rows that follow from each other to a new file; say how many do not.
+
+    Raises:
+        JournalError: all rows do, the journal cannot be read, or the file cannot be written.
+    """
+    with closing(Journal(path)) as journal:
+        found = journal.illegal()
+        if found is None:
+            raise JournalError(f"{path}: each of its rows follows from those before it; copy it.")
+        journal.copy_before(found, output)
+    return f"{output}: the rows of {path} before row {found.seq}, of its table {found.table}."
 
 
 def _damaged(journal: Journal, plan: Plan, state: State) -> Iterator[Finding]:

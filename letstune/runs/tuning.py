@@ -297,7 +297,7 @@ def load(journal: str | os.PathLike[str], *, trust: bool = False) -> TuningResul
     """
     path = journal_path(journal)
     with closing(Journal(path)) as source:
-        plan, state = source.load()
+        plan, state = source.load_legal()
         note = source.note()
     if note:
         say(note)
