@@ -83,6 +83,8 @@ class Runner:
     _started: int = 0
     _looked: float = -LOOK
     _deaf: bool = False
+    _began: float = field(init=False)  # the seconds of training that were recorded then
+    _interrupted: Callable[[], bool] = field(init=False, default=lambda: False)
     _stopping: bool = False
     _kept: bool = field(init=False)  # whether the store has anything of the run
     _rehearsal: DressRehearsal = field(init=False)
@@ -93,7 +95,8 @@ class Runner:
     def __post_init__(self) -> None:
         self._kept = any(trial.kept for trial in self.state.trials)
         self._rehearsal = DressRehearsal(self.state, self.rehearse)
-        self._proposals = Proposals(self.sampler, self.space, self.journal)
+        self._proposals = Proposals(self.sampler, self.space, self.journal, self.audience.doing)
+        self._began = self.state.total_seconds
         plan = self.state.plan
         self._arrivals = Arrivals(plan.metric, plan.executor, self.audience.tell)
         path = shlex.quote(str(self.journal.path))
@@ -114,6 +117,8 @@ class Runner:
             try:
                 self.audience.started(self.journal.path, self.state.plan)
                 self._go_round(interrupted)
+                if dear := self._proposals.dear(self.state.total_seconds - self._began):
+                    self.audience.tell(dear)
                 planned = self.state.finished or (self.endless and self.deadline.passed)
                 if not planned and not self.stopped:
                     raise Interrupted(str(self.journal.path))
@@ -134,6 +139,7 @@ class Runner:
                 self.executor.close()
 
     def _go_round(self, interrupted: Callable[[], bool]) -> None:
+        self._interrupted = interrupted
         self._let_go()
         self._fail_doomed()
         while self._running if self._stopping else self._start_tasks():
@@ -185,7 +191,8 @@ class Runner:
             if proposal is not None:
                 if not self.deadline.allows(self.state):
                     break
-                self._propose(proposal)
+                if not self._propose(proposal):
+                    break
         return bool(self._running)
 
     def _grow(self) -> bool:
@@ -211,9 +218,9 @@ class Runner:
             self.stopped = self.streaks.why(shlex.quote(str(self.journal.path)))
         return bool(self.stopped)
 
-    def _propose(self, proposal: Proposal) -> None:
-        """Have a cohort proposed, all of it or nothing."""
-        events = self._proposals.of(proposal, self.state)
+    def _propose(self, proposal: Proposal) -> bool:
+        """Have a cohort proposed, all of it or nothing; tell whether it was."""
+        events = self._proposals.of(proposal, self.state, self._interrupted)
         if remark := self._proposals.remark():
             self.audience.tell(remark)
         self._record(events)
@@ -221,6 +228,7 @@ class Runner:
             # There are fewer trials than the state took for granted: fold it anew.
             self.state = self.journal.load()[1]
             self._let_go()
+        return bool(events)
 
     def _take(self, arrived: Sequence[tuple[Task, Delivery]]) -> list[BaseException]:
         """Record what arrived together, with one sync; return the errors of trials that failed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from letstune.errors import SpaceError
+from letstune.errors import PluginError, SpaceError
 from letstune.rounds.seeding import Purpose, generator
 from letstune.samplers.sampler import Observation, Sampler
 from letstune.space.params import Params, ParamsLike, RecordedParams, Space
@@ -62,6 +62,7 @@ class Proposer:
 
         Raises:
             SpaceError: the sampler proposed what is no params.
+            PluginError: they are not of the space.
         """
         size = self._sampler.narrow(self._space).size
         if size is not None and len(self._taken) >= size:
@@ -87,6 +88,11 @@ class Proposer:
             raise SpaceError(
                 f"Sampler {type(self._sampler).__name__} proposed {params!r:.200} for trial "
                 f"{trial}; expected params of {self._space.name}, for instance from space.build()."
+            )
+        if stray := self._space.stray(params):
+            raise PluginError(
+                f"Sampler {type(self._sampler).__name__} proposed params for trial {trial} that "
+                f"are not of the search space: {stray}. Mend the sampler; nothing is recorded."
             )
         return params
 

@@ -247,6 +247,25 @@ class Space:
             node.contains(getattr(params, name)) for name, node in self.fields
         )
 
+    def stray(self, params: object) -> str:
+        """Return, in words, the first field that no sample of this space could have; "" if none is.
+
+        Of a class with its own `get_random_params`, nobody knows what it returns.
+        """
+        if self.custom or self.contains(params):
+            return ""
+        if not self._names(params):
+            return f"a {type(params).__qualname__}, expected a {self.name}"
+        for name, node in self.fields:
+            value = getattr(params, name)
+            inner = node.candidates if isinstance(node, OneOf) else [node]
+            below = [n for n in inner if isinstance(n, Space) and n._names(value)]
+            if below and (stray := below[0].stray(value)):
+                return f"{name}.{stray}"
+            if not below and not node.contains(value):
+                return f"{name} is {value!r:.100}, expected one of {node}"
+        return ""
+
     def _names(self, params: object) -> bool:
         if self.cls is not None:
             return type(params) is self.cls

@@ -62,6 +62,9 @@ class Display(Protocol):
     def tell(self, line: str) -> None:
         """Tell a person something."""
 
+    def doing(self, line: str) -> None:
+        """Show what is going on, until something is recorded."""
+
 
 class Audience:
     """All who are told of a run. Nothing that one of them does can stop or change the run.
@@ -91,6 +94,10 @@ class Audience:
     def tell(self, line: str) -> None:
         """Tell a person something."""
         self._show("tell", line)
+
+    def doing(self, line: str) -> None:
+        """Show what is going on."""
+        self._show("doing", line)
 
     def recorded(self, events: Sequence[Event], state: State) -> None:
         """Tell what was recorded, and the state that it led to."""

@@ -157,6 +157,12 @@ class Progress:
         else:
             say(line)
 
+    def doing(self, line: str) -> None:
+        """Show, where a line can change, what may take a while before anything is recorded."""
+        if self._live and self._show and self._clock() >= self._next:
+            with self._unless_broken():
+                self._live.update(_as_text(line), refresh=True)
+
     @contextmanager
     def _unless_broken(self) -> Iterator[None]:
         """Give up the display, and not the run, when the terminal is gone."""
