@@ -11,6 +11,7 @@ from small_trainers import Hill, tune
 import letstune
 from letstune.errors import PlanError, PluginError
 from letstune.plugins import installed as plugins
+from letstune.plugins.template import write_plugin
 
 
 def test_what_letstune_has_is_registered_through_the_hooks() -> None:
@@ -65,8 +66,12 @@ def test_two_that_claim_a_name_are_both_named(site: Path, monkeypatch: pytest.Mo
 
 def test_nobody_takes_a_name_of_letstune(site: Path, path: Path) -> None:
     install(site, "letstune-middle", MIDDLE, "sampler.random")
-    with pytest.raises(PluginError, match=r"claimed by letstune .* and by letstune-middle 1.0"):
-        tune(Hill(), 2, path)
+    tune(Hill(), 2, path)
+    assert recorded(path, "sampler")["by"]["distribution"] == "letstune"
+    (claim,) = (each for each in plugins.installed() if each.distribution == "letstune-middle")
+    assert "claims the sampler 'random', which is letstune's own" in str(plugins.problem(claim))
+    with pytest.raises(PluginError, match="The sampler 'sobol' is letstune's own; give another"):
+        write_plugin(path.parent, "sobol", "sampler")
 
 
 def test_a_resumed_run_has_whom_it_was_started_with(site: Path, path: Path) -> None:

@@ -114,6 +114,16 @@ def test_another_major_version_is_to_be_accepted(site: Path, path: Path, tmp_pat
     assert len(tune(Hill(), 4, path, sampler="middle")) == 4
 
 
+def test_before_1_0_a_minor_version_counts_as_a_major_one(site: Path, path: Path) -> None:
+    install(site, "letstune-middle", MIDDLE, "sampler.middle", version="0.2.1")
+    tune(Hill(), 2, path, sampler="middle")
+    install(site, "letstune-middle", MIDDLE, "sampler.middle", version="0.2.9")
+    letstune.resume(path, n_trials=3, progress=False)
+    install(site, "letstune-middle", MIDDLE, "sampler.middle", version="0.3.0")
+    with pytest.raises(PlanChangedError, match=r"letstune-middle 0.2.1, is from letstune-middle 0"):
+        letstune.resume(path, n_trials=4, progress=False)
+
+
 def test_an_object_is_recorded_with_the_plugin_that_it_is_of(site: Path, path: Path) -> None:
     install(site, "letstune-middle", MIDDLE, "sampler.middle")
     tune(Hill(), 2, path, sampler=import_module("letstune_middle").Middle(0.25))

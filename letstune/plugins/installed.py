@@ -164,7 +164,8 @@ def find(kind: str, name: str, *, of: str | None = None) -> Plugged:
         PluginError: several distributions claim the name, and none of them is the one that is
             meant, or LETSTUNE_PLUGINS excludes the one that has it.
     """
-    if of == PROJECT and f"{kind}.{name}" in builtin.NAMES:
+    reserved = f"{kind}.{name}" in builtin.NAMES  # else to install a plugin may change every run
+    if reserved and (of in (None, PROJECT)):
         # No look at what is installed: that takes longer than reopening 1,000 trials.
         return _builtin(f"{kind}.{name}")
     there = [plugged for plugged in installed() if plugged.kind == kind]
@@ -327,6 +328,11 @@ def problem(plugged: Plugged) -> str | None:
         )
     if not is_allowed(plugged.distribution):
         return f"{RESTRICTION}={os.environ[RESTRICTION]!r} excludes it."
+    if f"{plugged.kind}.{plugged.name}" in builtin.NAMES and plugged.distribution != PROJECT:
+        return (
+            f"{plugged.source} claims the {plugged.kind} {plugged.name!r}, which is letstune's "
+            "own, and stays that. Its author must give it another name."
+        )
     try:
         if find(plugged.kind, plugged.name) == plugged:
             plugged.factory()

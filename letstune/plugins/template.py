@@ -10,6 +10,7 @@ from typing import Final
 
 from letstune._version import __version__
 from letstune.errors import PluginError
+from letstune.plugins.builtin import NAMES
 from letstune.plugins.hookspecs import API_VERSION
 from letstune.plugins.kinds import WITH_TEMPLATE
 
@@ -243,6 +244,8 @@ def write_plugin(folder: Path, name: str, kind: str) -> Path:
             f"{name!r} is no name for a plugin; give one of small letters, digits and single "
             "dashes, such as 'my-tpe'."
         )
+    if f"{kind}.{name}" in NAMES:
+        raise PluginError(f"The {kind} {name!r} is letstune's own; give another name.")
     root = folder / f"letstune-{name}"
     if root.exists():
         raise PluginError(f"{root} exists already; give another name, or remove it.")

@@ -259,7 +259,7 @@ class Backend:
         before, after = was.by, self.by
         # letstune's own backends resume what any version of letstune has started.
         if was.name == self.name and before and after and before["distribution"] != "letstune":
-            first, second = (by["version"].split(".")[0] for by in (before, after))
+            first, second = (_series(by["version"]) for by in (before, after))
             if (before["distribution"], first) != (after["distribution"], second):
                 yield (
                     f"{self.kind} {was.name!r}: was from {before['distribution']} "
@@ -393,3 +393,9 @@ def _of_store(what: str, given: Any, journal: Path) -> Backend:
         arguments=_arguments({"name": scheme, **extra}, journal),
         plugged=plugged,
     )
+
+
+def _series(version: str) -> list[str]:
+    """Return what of a version changes when its results may: 2 of 2.1, but 0.3 of 0.3.1."""
+    parts = version.split(".")
+    return parts[: 2 if parts[0] == "0" else 1]
