@@ -8,7 +8,7 @@ import shutil
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -73,24 +73,28 @@ def operations(log: Path, root: Path) -> Iterator[Operation]:
         )
 
 
-class Faults:
-    """Which operation of those to come fails, in all processes that have this environment."""
+def refused_by(folder: Path, root: Path) -> dict[str, str]:
+    """Return the environment of processes whose operations can be made to fail; see `fail`."""
+    faults = folder / "faults"
+    faults.write_bytes(bytes(_FAULTS.size))
+    preloaded = {"LD_PRELOAD": str(library(folder)), "DISK_ROOT": os.path.realpath(root)}
+    return {**preloaded, "DISK_FAULTS": str(faults)}
 
-    def __init__(self, folder: Path, root: Path) -> None:
-        self._file = folder / "faults"
-        self._file.write_bytes(bytes(_FAULTS.size))
-        self.environment: Mapping[str, str] = {
-            "LD_PRELOAD": str(library(folder)),
-            "DISK_ROOT": os.path.realpath(root),
-            "DISK_FAULTS": str(self._file),
-        }
 
-    def set(self, at: int = 0, error: int = 0, *, full: bool = False) -> None:
-        """Count from 0 again; let the one at that place fail, or from there on all that fill."""
-        # In place: processes have mapped it.
-        with self._file.open("r+b") as file:
-            file.write(_FAULTS.pack(0, at, error, full))
+def fail(faults: str, at: int = 0, error: int = 0, *, full: bool = False) -> None:
+    """Count operations from 0 again, and let one of them fail.
 
-    def count(self) -> int:
-        """Return how many operations there were since."""
-        return int(_FAULTS.unpack(self._file.read_bytes())[0])
+    Args:
+        faults: DISK_FAULTS of the environment.
+        at: which one, from 1; 0 for none.
+        error: with which errno.
+        full: whether those after it that need room fail, too, and nothing else.
+    """
+    # In place: processes have mapped it.
+    with Path(faults).open("r+b") as file:
+        file.write(_FAULTS.pack(0, at, error, full))
+
+
+def counted(faults: str) -> int:
+    """Return how many operations there were since."""
+    return int(_FAULTS.unpack(Path(faults).read_bytes())[0])
