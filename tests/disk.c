@@ -252,15 +252,15 @@ int mkdirat(int folder, const char *name, mode_t mode) {
 }
 int mkdir(const char *name, mode_t mode) { return mkdirat(AT_FDCWD, name, mode); }
 
-/* The wall clock is right, ahead, right, behind, and so on, for a few looks at it each. */
+/* The wall clock is ahead or behind by up to five jumps, another number of them every five looks. */
 int clock_gettime(clockid_t which, struct timespec *found) {
   static int looks;
   static int (*asked)(clockid_t, struct timespec *);
   if (!asked) asked = REAL(clock_gettime);
   int result = asked(which, found);
   if (!result && jump && which == CLOCK_REALTIME) {
-    int turn = __atomic_fetch_add(&looks, 1, __ATOMIC_RELAXED) / 5 % 4;
-    found->tv_sec += turn % 2 ? (turn == 1 ? jump : -jump) : 0;
+    int turn = __atomic_fetch_add(&looks, 1, __ATOMIC_RELAXED) / 5 % 11;
+    found->tv_sec += jump * (turn * 7 % 11 - 5);
   }
   return result;
 }
