@@ -300,6 +300,9 @@ def _save(model: Any, stops: list[StopTraining], checkpoint: Checkpoint) -> None
         stops.append(stop)
 
 
+_LONGEST: Final = 1_000_000
+
+
 def told(error: BaseException) -> tuple[str, str]:
     """Return an exception's message, with its notes, and its traceback."""
     try:
@@ -311,7 +314,13 @@ def told(error: BaseException) -> tuple[str, str]:
 
 
 def _utf8(text: str) -> str:
-    """Return a text that SQLite can hold: an error may quote a file name that is not UTF-8."""
+    """Return a text that SQLite can hold: an error may quote a file name that is not UTF-8.
+
+    And one that can be shown: of one that is longer than anybody reads, the middle is left out.
+    """
+    if (more := len(text) - _LONGEST) > 0:
+        half = _LONGEST // 2
+        text = f"{text[:half]}\n... {more} characters are left out ...\n{text[-half:]}"
     return text.encode("utf-8", "backslashreplace").decode()
 
 
