@@ -7,11 +7,16 @@ override would show it as what it is not.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from functools import cache
 from typing import Final
 
 # C0, DEL and C1; line and paragraph separators, bidi overrides and isolates; and what no encoding
 # of text has.
-_CONTROLS: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_RANGES: Final = ((0, 0x1F), (0x7F, 0x9F), (0x2028, 0x202E), (0x2066, 0x2069), (0xD800, 0xDFFF))
+_CONTROLS: Final = re.compile(
+    "[" + "".join(f"\\u{first:04x}-\\u{last:04x}" for first, last in _RANGES) + "]"
+)
 
 
 def visible(text: str, *, keep: str = "\n\t") -> str:
@@ -22,7 +27,7 @@ def visible(text: str, *, keep: str = "\n\t") -> str:
     >>> visible("one\u202e\x9b\ntwo", keep="")
     'one\\u202e\\x9b␊two'
     """
-    return _CONTROLS.sub(lambda found: found[0] if found[0] in keep else _symbol(found[0]), text)
+    return _translated(text, _symbols(keep))
 
 
 def escaped(json: str) -> str:
@@ -31,13 +36,30 @@ def escaped(json: str) -> str:
     >>> escaped('"\x7f"')
     '"\\u007f"'
     """
-    return _CONTROLS.sub(
-        lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", json
-    )
+    return _translated(json, _escapes())
 
 
-def _symbol(control: str) -> str:
-    code = ord(control)
+def _translated(text: str, table: dict[int, str]) -> str:
+    # Not by the pattern's sub(), which has an object in memory for each of what may be millions.
+    return text.translate(table) if _CONTROLS.search(text) else text
+
+
+def _controls() -> Iterator[int]:
+    for first, last in _RANGES:
+        yield from range(first, last + 1)
+
+
+@cache
+def _symbols(keep: str) -> dict[int, str]:
+    return {code: _symbol(code) for code in _controls() if chr(code) not in keep}
+
+
+@cache
+def _escapes() -> dict[int, str]:
+    return {code: f"\\u{code:04x}" for code in _controls() if chr(code) != "\n"}
+
+
+def _symbol(code: int) -> str:
     if code < 0x20:
         return chr(0x2400 + code)
     if code == 0x7F:

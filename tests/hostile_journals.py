@@ -1,5 +1,6 @@
 """Journals and files beside them as somebody makes them who wishes their reader ill."""
 
+import json
 import os
 import sqlite3
 import stat
@@ -188,6 +189,89 @@ FOREIGN: dict[str, tuple[str, Callable[[Path], None]]] = {
         ),
     ),
 }
+
+
+def more_trials(db: sqlite3.Connection, count: int) -> None:
+    """Add trials without an epoch, from number 6 on."""
+    row = f"1000 + i, 6 + i, '{_PARAMS}', '', 1"
+    db.execute(f"{_COUNTED} INSERT INTO trials SELECT {row} FROM n LIMIT {count}")
+    fact(db, "n_trials", count + 6)
+
+
+_PARAMS = '{"x":0.5,"n":3}'
+_COUNTED = "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n)"
+_BIG = 11 << 20
+"""Almost as long as a text may be."""
+
+
+def fact(db: sqlite3.Connection, name: str, value: object) -> None:
+    db.execute("DROP TRIGGER IF EXISTS plan_refuses_update")
+    db.execute("UPDATE plan SET value = ? WHERE fact = ?", (json.dumps(value), name))
+
+
+def long_list(size: int) -> str:
+    """Return JSON that takes as much memory as can be, for its length."""
+    return "[" + "[]," * (size // 3) + "0]"
+
+
+def many_failures(db: sqlite3.Connection) -> None:
+    more_trials(db, 15_000)
+    db.execute(
+        f"{_COUNTED} INSERT INTO failures "
+        "SELECT 1000000 + i, 6 + i, 0, 'raised', 'm', 't', 1 FROM n LIMIT 15000"
+    )
+
+
+def long_failure(message: str, traceback: str) -> Callable[[sqlite3.Connection], None]:
+    def make(db: sqlite3.Connection) -> None:
+        more_trials(db, 1)
+        row = (3000, 6, 0, "raised", message, traceback, 1)
+        db.execute("INSERT INTO failures VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+
+    return make
+
+
+def long_params(db: sqlite3.Connection) -> None:
+    db.execute("DROP TRIGGER trials_refuses_update")
+    params = _PARAMS[:-1] + ',"y":' + long_list(_BIG) + "}"
+    db.execute("UPDATE trials SET params = ? WHERE trial = 0", (params,))
+
+
+def many_metrics(db: sqlite3.Connection) -> None:
+    db.execute("DROP TRIGGER epochs_refuses_update")
+    metrics = "{" + "".join(f'"{i}":{i}.0,' for i in range(_BIG // 36)) + '"height":1.0}'
+    db.execute("UPDATE epochs SET metrics = ? WHERE trial = 0", (metrics,))
+
+
+def many_facts(db: sqlite3.Connection) -> None:
+    for number in range(5):
+        row = (3000 + number, f"fact {number}", long_list(_BIG))
+        db.execute("INSERT INTO plan VALUES (?, ?, ?)", row)
+
+
+def many_rounds(db: sqlite3.Connection) -> None:
+    fact(db, "rounds", {"unit": "epochs", "lengths": [1] * 100_000, "keep": 0.25, "cohort": None})
+
+
+def huge_numbers(db: sqlite3.Connection) -> None:
+    fact(db, "n_trials", 10**15)
+    lengths = [10**15, 10**15]
+    fact(db, "rounds", {"unit": "epochs", "lengths": lengths, "keep": 0.25, "cohort": [1]})
+
+
+LARGE: dict[str, Callable[[sqlite3.Connection], None]] = {
+    "rows": many_failures,
+    "a message": long_failure("\x1b" * _BIG, "t"),
+    "a wide message": long_failure("m" * _BIG + "\U0001f600", "t"),
+    "a traceback": long_failure("m", "\x1b" * _BIG),
+    "params": long_params,
+    "metric values": many_metrics,
+    "a fact": lambda db: fact(db, "versions", [[]] * (_BIG // 8)),
+    "facts": many_facts,
+    "rounds": many_rounds,
+    "numbers": huge_numbers,
+}
+"""What fills memory, or takes long to go through."""
 
 OWN: dict[str, list[str]] = {
     "views": ["CREATE VIEW best AS SELECT * FROM leaderboard LIMIT 1", "DROP VIEW checkpoints"],

@@ -30,19 +30,32 @@ def test_a_store_that_is_full_is_no_trials_failure(
     assert len(memory.kept) == 4
 
 
-class DiskFull(Hill):
-    full = True
+class Unsaved(Hill):
+    trouble = 0
 
     def save(self, checkpoint: Checkpoint, model: Any) -> None:
-        if DiskFull.full:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if Unsaved.trouble:
+            raise OSError(Unsaved.trouble, os.strerror(Unsaved.trouble))
         super().save(checkpoint, model)
 
 
-def test_a_full_disk_is_no_trials_failure(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises((CheckpointError, OSError), match="No space left"):
-        tune(DiskFull(), 4, path)
-    monkeypatch.setattr(DiskFull, "full", False)
+@pytest.mark.parametrize(
+    ("trouble", "told"),
+    [
+        (errno.ENOSPC, "disk is full: .*Free some space and resume"),
+        (errno.EDQUOT, "disk is full: .*Free some space and resume"),
+        (errno.EIO, "disk fails, or is read-only: .*Mend that and resume"),
+        (errno.EROFS, "disk fails, or is read-only: .*Mend that and resume"),
+    ],
+    ids=["full", "quota", "failing", "read-only"],
+)
+def test_a_disk_in_trouble_is_no_trials_failure(
+    trouble: int, told: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Unsaved, "trouble", trouble)
+    with pytest.raises(CheckpointError, match=told):
+        tune(Unsaved(), 4, path)
+    monkeypatch.setattr(Unsaved, "trouble", 0)
     assert letstune.resume(path, progress=False).errors == []
 
 

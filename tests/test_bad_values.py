@@ -4,6 +4,7 @@ import asyncio
 import json
 import math
 import os
+import re
 import time
 from collections.abc import Callable
 from enum import Enum
@@ -602,3 +603,26 @@ def test_an_iteration_that_stops_in_load_dataset_is_told_as_such(
 ) -> None:
     with pytest.raises(TrainerError, match="load_dataset raised StopIteration: said so"):
         tune(Quitting(StopIteration, "load_dataset"), 2, path, rounds=[1], workers=workers)
+
+
+def test_more_metric_values_than_anybody_reads_are_told(path: Path) -> None:
+    class Many(Climb):
+        def train_epoch(self, epoch: int) -> dict[str, float]:
+            return {str(number): 0.0 for number in range(10_001)} | super().train_epoch(epoch)
+
+    with pytest.raises(TrainerError, match=r"returned 10003 metric values; expected at most 10000"):
+        tune(Many(), 1, path, rounds=[1])
+
+
+def test_of_an_error_that_nobody_can_read_the_middle_is_left_out(path: Path) -> None:
+    class Wordy(Climb):
+        def train_epoch(self, epoch: int) -> dict[str, float]:
+            raise ValueError("first " + "x" * 20_000_000 + " last")
+
+    tune(Wordy(), 1, path, rounds=[1])
+    ((message, traceback),) = query(path, "SELECT message, traceback FROM failures")
+    for text in (message, traceback):
+        assert len(text) < 1_001_000
+        assert "ValueError: first xx" in text
+        assert text.strip().endswith("xx last")
+        assert re.search(r"x\n\.\.\. 19\d{6} characters are left out \.\.\.\nx", text)

@@ -15,14 +15,17 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from hostile_journals import (
+    ENDLESS,
     FOREIGN,
     KINDS,
+    LARGE,
     OWN,
     SUFFIXES,
     loop,
     names_another,
     run,
     tree,
+    view_instead,
 )
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -127,7 +130,7 @@ def test_rows_without_an_end_are_told(table: str, path: Path) -> None:
 
 
 def test_a_value_of_absurd_length_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite, "_LONGEST_VALUE", 1_000_000)
+    monkeypatch.setattr(sqlite, "LONGEST_VALUE", 1_000_000)
     made(path)
     run(path, "INSERT INTO failures VALUES (1000, 1, 1, 'raised', hex(zeroblob(1000000)), '', 1)")
     with pytest.raises(JournalError, match="a value that is longer than any that letstune writes"):
@@ -135,7 +138,7 @@ def test_a_value_of_absurd_length_is_told(path: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_pickle_may_be_longer_than_a_text(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite, "_LONGEST_VALUE", 100_000)
+    monkeypatch.setattr(sqlite, "LONGEST_VALUE", 100_000)
     tune(Climb(), 2, path, rounds=[1], dataset=bytes(1_000_000))
     assert letstune.resume(path, rounds=[2], progress=False).finished
     assert check_run(path) == []
@@ -144,6 +147,45 @@ def test_a_pickle_may_be_longer_than_a_text(path: Path, monkeypatch: pytest.Monk
 def test_what_does_not_fit_into_memory_is_told(path: Path) -> None:
     with pytest.raises(JournalError, match="more than fits into memory"), explained(path):
         raise MemoryError
+
+
+READING = """
+import sys, time
+from pathlib import Path
+from letstune.cli.main import main
+
+path, longest = sys.argv[1], 0.0
+commands = "status", "trials", "show 0", "show 6", "show 6 --json", "best", "export", "check"
+for words in map(str.split, commands):
+    began = time.monotonic()
+    try:
+        main([words[0], path, *words[1:]])
+    except SystemExit as end:
+        assert end.code in (None, 0, 1), (words, end.code)
+    longest = max(longest, time.monotonic() - began)
+# Not getrusage, which begins with what the process had that has started this one.
+peak = Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]
+print("\\nended", longest, int(peak) * 1024, file=sys.stderr)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("name", [*LARGE, "an endless view", "pages in a loop"])
+def test_reading_ends_within_bounds_of_time_and_memory(name: str, path: Path) -> None:
+    tune(Climb(), 6, path, rounds=[2, 1])
+    if name == "an endless view":
+        view_instead(path, "epochs", ENDLESS)
+    elif name == "pages in a loop":
+        loop(path, "epochs")
+    else:
+        with closing(sqlite3.connect(path)) as db, db:
+            LARGE[name](db)
+    done = python("-c", READING, path, cwd=path.parent)
+    assert done.returncode == 0, done.stderr[-2000:]
+    longest, peak = map(float, done.stderr.rpartition("ended ")[2].split())
+    assert longest < 10
+    assert peak < 500e6
 
 
 # The journal's own file

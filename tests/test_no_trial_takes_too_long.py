@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from checkpoint_files import unhidden
-from journal_facts import query
+from journal_facts import assert_same, query
 from live_processes import gone, pids, wait_for
 from night_family import descendants, start
 from small_trainers import Climb, Point, tune
@@ -107,6 +107,23 @@ def test_time_in_which_all_was_suspended_does_not_count(path: Path) -> None:
         process.communicate(timeout=60)
     assert process.returncode == 0
     assert query(path, "SELECT * FROM failures") == []
+
+
+@pytest.mark.slow
+def test_an_owner_that_is_stopped_alone_fails_nobody(path: Path) -> None:
+    with start(path, 2, epoch_timeout=2) as process:
+        os.kill(process.pid, signal.SIGSTOP)
+        go = path.with_name("witness") / "go"
+        go.touch()  # so all epochs in flight end, and the workers wait for the owner
+        time.sleep(2.5)
+        os.kill(process.pid, signal.SIGCONT)
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+    straight = path.with_name("straight.db")
+    with start(straight, 0, epoch_timeout=2) as process:
+        go.touch()
+        process.communicate(timeout=60)
+    assert_same(path, straight)
 
 
 class Late(Climb):

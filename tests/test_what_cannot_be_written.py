@@ -1,6 +1,7 @@
 """A journal that cannot be written is told, and a full disk loses nothing."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,16 +15,20 @@ from processes import python
 from small_trainers import Climb, made, tune
 
 import letstune
+from letstune.runs.check import check_run
 
 NOBODY = 65534
 
 
-def unprivileged(script: str, path: Path, warm: Path) -> "subprocess.CompletedProcess[str]":
+def unprivileged(
+    script: str, path: Path, warm: Path, first: str = ""
+) -> "subprocess.CompletedProcess[str]":
     """Run as a user whom file permissions bind; all modules are imported before."""
     begin = f"""
 import os, sys, pathlib, letstune, small_trainers
 small_trainers.tune(small_trainers.Climb(), 1, pathlib.Path(sys.argv[2]) / "warm.db", rounds=[1, 1])
 letstune.load(sys.argv[2] + "/warm.db")
+{first}
 if os.getuid() == 0:
     os.setgid({NOBODY})
     os.setuid({NOBODY})
@@ -68,6 +73,52 @@ def test_a_journal_that_cannot_be_written_is_told_and_can_be_read(
     assert str(path) in told
     assert "write" in told or "writable" in told
     assert in_all(shared) == before
+
+
+class Closing(Climb):
+    """Has a folder, its dataset, made read-only in its fifth epoch."""
+
+    def train_epoch(self, epoch: int) -> dict[str, float]:
+        CALLS.append(epoch)
+        if len(CALLS) == 5:
+            Path(self.dataset).chmod(0o555)
+        return super().train_epoch(epoch)
+
+
+CALLS: list[int] = []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("which", "told"),
+    [
+        ("runs", "JournalError .* It is read-only. Make it and its folder writable"),
+        ("runs/run.checkpoints", "CheckpointError .* Permission denied.* Mend that and resume"),
+    ],
+)
+def test_a_folder_that_is_made_read_only_during_the_run_stops_it_and_loses_nothing(
+    which: str, told: str, shared: Path, tmp_path: Path
+) -> None:
+    path, closed = shared / "runs" / "run.db", shared / which
+    path.parent.mkdir()
+    os.chown(path.parent, NOBODY if os.getuid() == 0 else -1, -1)
+    script = (
+        f"small_trainers.tune(Closing(), 4, pathlib.Path(sys.argv[1]), rounds=[3], "
+        f"dataset={str(closed)!r})"
+    )
+    first = "from test_what_cannot_be_written import Closing"
+    done = unprivileged(script, path, tmp_path, first)
+    assert re.match(told, done.stdout), done.stdout + done.stderr
+    closed.chmod(0o755)
+    for file in shared.rglob("*"):
+        os.chown(file, os.getuid(), -1)
+    recorded = metrics_of(path)
+    assert len(recorded) >= 4
+    assert letstune.resume(path, trainer=Climb(), progress=False).finished
+    tune(Climb(), 4, tmp_path / "other.db", rounds=[3])
+    assert metrics_of(path) == metrics_of(tmp_path / "other.db")
+    assert recorded.items() <= metrics_of(path).items()
+    assert check_run(path) == []
 
 
 def test_a_folder_in_which_no_journal_can_be_made_is_told(shared: Path, tmp_path: Path) -> None:

@@ -39,6 +39,8 @@ def create(path: Path, facts: Mapping[str, Any], pickles: Iterable[Pickle]) -> N
         # runner tells of it.
         with suppress(OSError):
             path.with_name(path.name + ".skip").unlink()
+        # Before there is a journal that they would be beside if the power failed.
+        _sync(path.parent)
         _make_file(beside, rule(path.parent))
         migrate(beside)
         connection = sqlite3.connect(beside)
@@ -49,10 +51,18 @@ def create(path: Path, facts: Mapping[str, Any], pickles: Iterable[Pickle]) -> N
             connection.close()
         # SQLite has synced the file; its name is ours to sync.
         beside.replace(path)
-        if os.name != "nt":
-            folder = os.open(path.parent, os.O_RDONLY)
-            os.fsync(folder)
-            os.close(folder)
+        _sync(path.parent)
+
+
+def _sync(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    if os.name == "nt":  # which keeps them durable by itself
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def sweep(path: Path) -> None:

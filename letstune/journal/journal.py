@@ -51,6 +51,7 @@ from letstune.journal.sessions import (
     session_row,
 )
 from letstune.journal.sqlite import (
+    LONGEST_VALUE,
     Patience,
     check_header,
     connect,
@@ -122,6 +123,8 @@ class Journal:
         """Return the plan's facts by name, the latest of each."""
         rows = self._rows("SELECT fact, value FROM plan ORDER BY seq")
         with understood(self.path):
+            if (size := sum(len(value) for _, value in rows)) > LONGEST_VALUE:
+                raise ValueError(f"its plan has {size} characters")
             return {fact: json.loads(value) for fact, value in rows}
 
     @cached_property

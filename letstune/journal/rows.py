@@ -27,7 +27,7 @@ from letstune.rounds.events import (
     TrialStopped,
     WorkerDied,
 )
-from letstune.rounds.metric import standing
+from letstune.rounds.metric import MOST, standing
 
 E = TypeVar("E", bound=Event)
 
@@ -109,7 +109,10 @@ def read_epochs(rows: Iterable[Sequence[Any]], metric: str) -> Iterator[EpochFin
     """
     for trial, epoch, recorded, metrics, started, seconds, uri, size, sha256 in rows:
         stored = None if uri is None else Stored(uri, size, sha256)
-        values = {name: float(number) for name, number in json.loads(metrics).items()}
+        numbers = json.loads(metrics)
+        if len(numbers) > MOST:
+            raise ValueError(f"epoch {epoch} of trial {trial} has {len(numbers)} metric values")
+        values = {name: float(number) for name, number in numbers.items()}
         # Not the column: SQLite makes NULL of NaN, 0.0 of -0.0.
         value = standing(metric, values)
         if recorded is not None and math.isnan(value):

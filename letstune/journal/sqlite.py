@@ -15,9 +15,10 @@ from letstune.journal.schema import APPLICATION_ID, VERSION
 
 _HEADER: Final = b"SQLite format 3\x00"
 
-# Of a text or a row; the longest that letstune writes are tracebacks. And of a statement, as the
-# schema holds it.
-_LONGEST_VALUE: Final = 256 << 20
+# Of a text or a row, and of all facts of a plan. The longest that letstune writes are tracebacks,
+# which it cuts; what is made of a text, such as of JSON, may take thirty times as much. And of a
+# statement, as the schema holds it.
+LONGEST_VALUE: Final = 12 << 20
 _LONGEST_SQL: Final = 1 << 20
 
 # Of SQLite's virtual machine. Reading or checking all of a journal takes less than one for each
@@ -78,7 +79,7 @@ def connect(path: Path, patience: Patience, *, write: bool) -> tuple[sqlite3.Con
     )
     try:
         db.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, _LONGEST_SQL)
-        db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_VALUE)
+        db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
         for guard in ("trusted_schema = OFF", "cell_size_check = ON", "mmap_size = 0"):
             db.execute(f"PRAGMA {guard}")
         db.set_progress_handler(patience.is_over, _TICK)

@@ -12,6 +12,9 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+MOST: Final = 10_000
+"""So many metric values an epoch may have: each is a column where all are shown."""
+
 
 def metric_name(metric: str) -> str:
     """Return the name of the metric value, as trainers return it.

@@ -206,7 +206,7 @@ class Params:
         try:
             data = json.loads(text)
         except ValueError as error:
-            raise SpaceError(f"{cls.__name__}: {text!r} is not JSON: {error}") from error
+            raise SpaceError(f"{cls.__name__}: {text!r:.200} is not JSON: {error}") from error
         return cls.from_dict(data)
 
     def create_model(self, **extra: Any) -> Any:

@@ -317,7 +317,9 @@ class Space:
         try:
             return self._record(json.loads(text))
         except (ValueError, TypeError, AttributeError) as error:
-            raise SpaceError(f"{self.name}: {text!r} is not JSON of params: {error}") from error
+            raise SpaceError(
+                f"{self.name}: {text!r:.200} is not JSON of params: {error}"
+            ) from error
 
     def _record(self, data: dict[str, Any]) -> RecordedParams:
         nodes = dict(self.fields)

@@ -7,7 +7,7 @@ import os
 import pickle
 import unicodedata
 from collections.abc import Callable, Collection, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from stat import S_ISDIR
@@ -241,6 +241,26 @@ class StoreSuite:
         files = contents_for("elsewhere")
         write(scratch, files)
         assert got(store, store.put("t1-e1-x", scratch)) == files
+
+    def test_size_is_that_of_what_is_got(self, store: Store, examples: int) -> None:
+        """`size` tells how many bytes the files have that `get` gives, or None.
+
+        Of what is deleted, it raises FileNotFoundError, as `get` does.
+        """
+        numbers, told = iter(range(10**6)), set[bool]()
+
+        @for_all(examples, files=folders())
+        def law(files: Files) -> None:
+            uri = save(store, "token", f"t{next(numbers)}-e0-x", files).uri
+            size = store.size(uri)
+            assert size in (None, sum(map(len, got(store, uri).values())))
+            store.delete(uri)
+            with suppress(FileNotFoundError):
+                assert store.size(uri) is None, "it tells the size of what is deleted"
+            told.add(size is not None)
+
+        if told == {False}:
+            pytest.skip("not proved: it does not tell sizes")
 
     def test_what_is_got_is_a_copy(self, store: Store, scratch: Path) -> None:
         """Neither the folder that was put nor one that was got is connected to what is kept."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, SupportsFloat, TypeVar, g
 
 from letstune._public import public
 from letstune.errors import Interrupted, TrainerError
-from letstune.rounds.metric import metric_name
+from letstune.rounds.metric import MOST, metric_name
 from letstune.rounds.seeding import Purpose, derive, generator, seed_globals
 from letstune.space.params import Params
 from letstune.telling.lines import say
@@ -345,6 +345,11 @@ def metric_values(returned: object, metric: str, where: str) -> dict[str, float]
         raise TrainerError(
             f"{where} returned {_shown(returned, 200)}; expected metric values, a dict of names to "
             f'numbers, such as {{"{metric_name(metric)}": 0.9}}.'
+        )
+    if len(returned) > MOST:
+        raise TrainerError(
+            f"{where} returned {len(returned)} metric values; expected at most {MOST}. Keep what "
+            "is more in the checkpoint."
         )
     values = {}
     for name, value in returned.items():

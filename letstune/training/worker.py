@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from letstune.errors import CheckpointError, Interrupted, StopTraining, TrainerError
 from letstune.rounds.events import EpochFinished, Event, Task, TaskEnded, TrialFailed, TrialStopped
@@ -262,21 +262,32 @@ def _passed(since: Any) -> float:
     )
 
 
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+_FAILING: Final = (errno.EIO, errno.EROFS)
+
+
 def _call(method: Callable[..., Any], *args: object) -> Any:
     """Call a method of the trainer, and tell what it raises from what letstune raises.
 
     Whatever it raises is the trial's failure, an exit or a cancellation as well; but for Ctrl-C. A
-    full disk is nobody's failure: each trial after this one would fail as well.
+    full disk is nobody's failure: each trial after this one would fail as well. Nor is one that
+    fails as a model is saved or loaded; an epoch may have read from anywhere.
     """
     try:
         return method(*args)
     except (StopTraining, Interrupted, KeyboardInterrupt):
         raise  # Interrupted: of a run within the trainer; it is meant for this one as well
     except BaseException as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        number = error.errno if isinstance(error, OSError) else None
+        if number in _FULL:
             raise CheckpointError(
                 f"The disk is full: {error}. Free some space and resume; all that was recorded is "
                 "safe."
+            ) from error
+        if number in _FAILING and isinstance(args[0], Checkpoint):
+            raise CheckpointError(
+                f"The disk fails, or is read-only: {error}. Mend that and resume; what was "
+                "recorded is safe if it can be read again."
             ) from error
         raise _RaisedError(error) from error
 
@@ -287,6 +298,9 @@ def _save(model: Any, stops: list[StopTraining], checkpoint: Checkpoint) -> None
         _call(model.save, checkpoint)
     except StopTraining as stop:
         stops.append(stop)
+
+
+_LONGEST: Final = 1_000_000
 
 
 def told(error: BaseException) -> tuple[str, str]:
@@ -300,7 +314,13 @@ def told(error: BaseException) -> tuple[str, str]:
 
 
 def _utf8(text: str) -> str:
-    """Return a text that SQLite can hold: an error may quote a file name that is not UTF-8."""
+    """Return a text that SQLite can hold: an error may quote a file name that is not UTF-8.
+
+    And one that can be shown: of one that is longer than anybody reads, the middle is left out.
+    """
+    if (more := len(text) - _LONGEST) > 0:
+        half = _LONGEST // 2
+        text = f"{text[:half]}\n... {more} characters are left out ...\n{text[-half:]}"
     return text.encode("utf-8", "backslashreplace").decode()
 
 
