@@ -64,7 +64,7 @@ class CheckpointNotKeptError(CheckpointError, FileNotFoundError):
 
 
 class TrustError(LetstuneError, PermissionError):
-    """A journal names a place beyond its own folder, or code, and nobody has vouched for it."""
+    """A journal is not signed with a key of the user's, nor trusted; or such a key is not safe."""
 
 
 class TrialNotFoundError(LetstuneError, LookupError):

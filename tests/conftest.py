@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from journal_facts import query
 from memory_store import MemoryStore
+from own_keys import keep_apart
 from small_trainers import tune
 from stateful_trainer import WalkTrainer
 
@@ -20,6 +21,7 @@ from letstune.training.stores import DirectoryStore
 # Journals sync after every epoch: in memory, that takes no time.
 if os.access("/dev/shm", os.W_OK):
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/dev/shm")
+keep_apart()
 
 
 @pytest.fixture(autouse=True)

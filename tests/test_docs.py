@@ -20,6 +20,7 @@ import click
 import cloudpickle
 import pytest
 from click.testing import CliRunner
+from processes import environment
 from strategies import declarations
 
 import letstune
@@ -274,7 +275,7 @@ def started(folder: Path, sleep: float, epoch: int) -> subprocess.Popen[str]:
     """A process that is in an epoch, counted from 1."""
     (folder / "slow.py").write_text(SCRIPT.format(sleep=sleep))
     process = subprocess.Popen(
-        [sys.executable, "slow.py"], cwd=folder, text=True, env={"PYTHONPATH": str(DOCS.parent)},
+        [sys.executable, "slow.py"], cwd=folder, text=True, env=environment(),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None

@@ -29,6 +29,7 @@ from hostile import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from installed_plugins import install
+from own_keys import become_another
 from processes import command, environment
 from small_trainers import Climb, Folders, Hill, tune
 
@@ -66,6 +67,12 @@ def run(path: Path) -> Path:
 
 
 @pytest.fixture
+def strange(run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The run is somebody else's."""
+    become_another(monkeypatch, tmp_path / "home")
+
+
+@pytest.fixture
 def away(tmp_path: Path) -> Path:
     return victim(tmp_path / "victim")
 
@@ -95,7 +102,7 @@ def test_a_folder_beyond_the_journals_is_not_touched(
     told = uri and uri.format(away=away, above=away.parent)
     say_of_store(run, with_changes(fact, uri=told, run=own.format(run=fact["run"])))
     before = tree(run.parents[1])
-    with pytest.raises(TrustError, match=r"not in the journal's folder, but in .*--trust.*trust=T"):
+    with pytest.raises(TrustError, match=r"reach checkpoints in .*/.* `letstune trust .*run\.db`"):
         use(run)
     assert tree(run.parents[1]) == before
 
@@ -111,7 +118,7 @@ def test_no_plugin_is_asked_for_a_store_that_a_stranger_names(
     options = {"endpoint_url": "http://me:pw@evil.example/?sig=1", "cache": "/home", "conn": "pw"}
     say_of_store(run, with_changes(store_of(run), name=scheme, uri=uri, by=by, options=options))
     before = tree(run.parent)
-    with pytest.raises(TrustError, match=rf"in {uri}.*letstune-evil 1.0") as refused:
+    with pytest.raises(TrustError, match=rf"in {uri}.*by letstune-evil 1.0") as refused:
         use(run)
     assert "http://...@evil.example/?..." in str(refused.value)
     assert "pw" not in str(refused.value)
@@ -145,15 +152,20 @@ def test_what_is_no_store_at_all_is_told(
         use(run)
 
 
-def test_who_trusts_the_journal_has_its_store_checked(path: Path, tmp_path: Path) -> None:
+def test_who_trusts_the_journal_has_its_store_checked(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tune(Climb(), 2, path, rounds=[2], store=tmp_path / "scratch")
     done = CliRunner().invoke(main, ["check", str(path)])
+    assert (done.exit_code, "nothing is wrong" in done.output) == (0, True)
+    assert letstune.load(path).best.checkpoint.load_pickle()
+    become_another(monkeypatch, tmp_path)
+    done = CliRunner().invoke(main, ["check", str(path)])
     assert done.exit_code == 1
-    assert "--trust" in done.output
+    assert f"reach checkpoints in {tmp_path}/scratch/" in done.output
     done = CliRunner().invoke(main, ["check", str(path), "--trust"])
     assert (done.exit_code, "nothing is wrong" in done.output) == (0, True)
     assert letstune.load(path, trust=True).best.checkpoint.load_pickle()
-    assert letstune.resume(path, progress=False).best.checkpoint.load_pickle()
 
 
 def test_a_store_below_the_journals_folder_needs_no_trust(path: Path) -> None:
@@ -168,7 +180,7 @@ def test_a_store_below_the_journals_folder_needs_no_trust(path: Path) -> None:
 @each_use
 @pytest.mark.parametrize("to", ["victim", "victim of another run", "victim's checkpoint"])
 def test_a_link_for_the_folder_of_checkpoints_is_not_followed(
-    to: str, use: Callable[[Path], object], run: Path, away: Path
+    to: str, use: Callable[[Path], object], run: Path, away: Path, strange: None
 ) -> None:
     folder = run.with_name("run.checkpoints")
     target = away / "t00000-e00000-x--model" if to.endswith("checkpoint") else away
@@ -177,13 +189,27 @@ def test_a_link_for_the_folder_of_checkpoints_is_not_followed(
         (away / f"{MARKER}0123456789abcdef").touch()
     folder.symlink_to(target)
     before = tree(run.parents[1])
-    with pytest.raises(TrustError, match=rf"but in {folder}, to which a link leads"):
+    with pytest.raises(TrustError, match=rf"in {folder}, to which a link leads"):
         use(run)
     assert tree(run.parents[1]) == before
     content = run.read_bytes()
     with pytest.raises(StoreError, match=r"a link to .*(no marker of this run|of run 0123)"):
         check_run(run, fix=True, train=False, trust=True)
     assert run.read_bytes() == content  # nothing was written off
+    assert {k: v for k, v in tree(run.parents[1]).items() if k.startswith("victim/")} == {
+        k: v for k, v in before.items() if k.startswith("victim/")
+    }
+
+
+@each_use
+def test_nor_is_it_in_a_run_of_ones_own(
+    use: Callable[[Path], object], run: Path, away: Path
+) -> None:
+    shutil.rmtree(run.with_name("run.checkpoints"))
+    run.with_name("run.checkpoints").symlink_to(away)
+    before = tree(run.parents[1])
+    with pytest.raises(TrustError, match=r"to which a link leads, and there is no marker"):
+        use(run)
     assert {k: v for k, v in tree(run.parents[1]).items() if k.startswith("victim/")} == {
         k: v for k, v in before.items() if k.startswith("victim/")
     }
@@ -296,11 +322,12 @@ def test_what_is_no_file_is_not_read(
     assert "regular files and folders only" in finding.what
     assert "SHA-256" not in finding.what
     with pytest.raises(CheckpointError, match="regular files and folders only"):
-        letstune.load(path).best.checkpoint.path  # noqa: B018
+        letstune.load(path, trust=True).best.checkpoint.path  # noqa: B018
     assert not {"model.pickle", "linked", str(away / "secret")} & set(opened)
     assert str(place) not in opened or place.is_dir()
     before = tree(away)
-    assert all(found.mended for found in check_run(path, fix=True, train=False))
+    found = check_run(path, fix=True, train=False, trust=True)
+    assert all(one.mended for one in found)
     assert tree(away) == before
 
 
@@ -346,7 +373,7 @@ def test_nothing_is_deleted_in_a_folder_that_is_not_the_runs(run: Path, away: Pa
     say_of_store(run, with_changes(store_of(run), uri=".", run="Documents"))
     before = tree(run.parent)
     with pytest.raises(StoreError, match=r"Documents has no marker of this run.*touch"):
-        check_run(run, fix=True, train=False)
+        check_run(run, fix=True, train=False, trust=True)
     assert {k: v for k, v in tree(run.parent).items() if k.startswith("Documents")} == {
         k: v for k, v in before.items() if k.startswith("Documents")
     }
@@ -508,16 +535,15 @@ def test_a_temporary_folder_that_another_user_made_is_not_used(
 # Code
 
 
-def test_a_lost_winner_is_not_trained_again_for_a_stranger(
-    run: Path,
-) -> None:
+def test_nothing_is_mended_for_a_stranger(run: Path, strange: None) -> None:
     for place in checkpoints(run):
         place.unlink()
     before = tree(run.parent)
-    with pytest.raises(TrustError, match=r"runs the code .*--trust; with --no-retrain"):
-        check_run(run, fix=True)
-    assert {k: v[4] for k, v in tree(run.parent).items()} == {k: v[4] for k, v in before.items()}
-    assert all(found.mended for found in check_run(run, fix=True, train=False))
+    for train in (True, False):
+        with pytest.raises(TrustError, match=r"not signed with a key of yours.*`letstune trust"):
+            check_run(run, fix=True, train=train)
+    assert tree(run.parent) == before
+    assert all(found.mended for found in check_run(run, fix=True, train=False, trust=True))
 
 
 @pytest.mark.slow
@@ -664,16 +690,18 @@ def too_long(*_: object) -> None:
     max_examples=150,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(fact=FACTS | JSON | st.none(), uri=st.none() | ROWS, links=LINKS)
+@given(fact=FACTS | JSON | st.none(), uri=st.none() | ROWS, links=LINKS, own=st.booleans())
 def test_only_the_runs_own_folder_is_touched(
-    fact: Any, uri: str | None, links: list[tuple[str, str]], template: Path, site: Path
+    fact: Any, uri: str | None, links: list[tuple[str, str]], own: bool, template: Path, site: Path
 ) -> None:
     if not (site / "letstune_evil.py").exists():
         stores_ = [f"store.{name}" for name in ("evil", "s3", "file", "directory", "http", "*")]
         install(site, "letstune-evil", "raise SystemExit('imported')\n", *stores_)
         sys.addaudithook(watch)
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as monkeypatch:
         around = Path(name)
+        if not own:
+            become_another(monkeypatch, around)
         away = victim(around / "victim")
         shutil.copytree(template, around / "runs")
         journal = around / "runs" / "run.db"
@@ -694,7 +722,9 @@ def test_only_the_runs_own_folder_is_touched(
             for arguments in everything(journal):
                 began = time.monotonic()
                 signal.alarm(10)
-                done = CliRunner().invoke(main, arguments)
+                # A lost winner of one's own is trained again, which runs code.
+                more = ["--no-retrain"] if own and "--fix" in arguments else []
+                done = CliRunner().invoke(main, [*arguments, *more])
                 assert done.exit_code in (0, 1, 2), done.output
                 assert isinstance(done.exception, SystemExit | None), (arguments, done.exception)
                 assert time.monotonic() - began < 10

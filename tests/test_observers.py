@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from journal_facts import facts
+from own_keys import sign_again
 from small_trainers import Climb, tune
 
 import letstune
@@ -194,5 +195,6 @@ def test_observers_that_were_recorded_without_their_plugin_are_still_told(
     with closing(sqlite3.connect(path)) as db, db:  # as before the first release
         ((last,),) = db.execute("SELECT max(seq) FROM sessions")
         db.execute("INSERT INTO plan VALUES (?, 'observers', ?)", (last + 1, '[["nobody", {}]]'))
+    sign_again(path)
     letstune.resume(path, n_trials=3, progress=False)
     assert "goes on without an observer. There is no observer 'nobody'" in capsys.readouterr().err

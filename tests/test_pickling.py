@@ -12,6 +12,7 @@ import cloudpickle
 import pytest
 from files import in_all
 from journal_facts import facts
+from own_keys import sign_again
 from processes import command, python
 from small_trainers import Climb, Hill, Point, tune
 
@@ -186,6 +187,7 @@ def test_another_python_is_told(path: Path) -> None:
             "'6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d', NULL, "
             "json_set(about, '$.python', '2.7') FROM pickles WHERE name = 'trainer'"
         )
+    sign_again(path)
     with pytest.raises(PickleError, match=r"It was kept by Python 2\.7, and this is Python 3"):
         letstune.resume(path, n_trials=2, progress=False)
 

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from installed_plugins import install, recorded
 from journal_facts import query
+from own_keys import sign_again
 from small_trainers import Climb, Hill, tune
 
 import letstune
@@ -191,6 +192,7 @@ def old(path: Path) -> None:
             db.execute("UPDATE plan SET value = ? WHERE fact = ?", (json.dumps(now), fact))
         for _, sql in kept:
             db.execute(sql)
+    sign_again(path)
 
 
 def test_a_journal_that_holds_secrets_already_resumes(

@@ -8,6 +8,7 @@ import pytest
 from checkpoint_files import empty, kept, save
 from files import in_all
 from memory_store import MemoryStore
+from own_keys import become_another
 from small_trainers import Climb, Folders, Hill, tune
 
 import letstune
@@ -48,12 +49,14 @@ def test_a_store_of_ones_own_is_resumed(memory: MemoryStore, path: Path) -> None
 
 
 def test_a_store_of_ones_own_is_unpickled_for_who_trusts_the_journal(
-    memory: MemoryStore, path: Path
+    memory: MemoryStore, path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     tune(Hill(), 2, path, store=memory)
-    with pytest.raises(TrustError, match=r"kept as a pickle, .*MemoryStore.*runs code.*trust=True"):
+    assert check_run(path) == []
+    become_another(monkeypatch, tmp_path)
+    with pytest.raises(TrustError, match=r"kept as a pickle, .*MemoryStore.*`letstune trust"):
         letstune.load(path)[0].checkpoint.load_pickle()
-    with pytest.raises(TrustError, match=r"kept as a pickle.*letstune check .*run\.db --trust"):
+    with pytest.raises(TrustError, match=r"the pickled store \(.*MemoryStore.*`letstune trust"):
         check_run(path)
     trusting = letstune.load(path, trust=True)[0]
     assert trusting.checkpoint.load_pickle().to_dict() == trusting.params.to_dict()
@@ -68,11 +71,9 @@ def test_a_directory_of_ones_own_is_found_from_anywhere(
     tune(Hill(), 2, path, store="models" if relative else tmp_path / "models")
     assert list((tmp_path / "models").iterdir())
     monkeypatch.chdir("/")
-    with pytest.raises(TrustError, match=rf"but in {tmp_path}/models/.*trust=True"):
-        letstune.load(path)[0].checkpoint.load_pickle()
-    tuning = letstune.load(path, trust=True)
+    tuning = letstune.load(path)
     assert tuning[0].checkpoint.load_pickle().to_dict() == tuning[0].params.to_dict()
-    assert check_run(path, trust=True) == []
+    assert check_run(path) == []
 
 
 def test_two_runs_in_one_directory_have_a_folder_each(path: Path, tmp_path: Path) -> None:

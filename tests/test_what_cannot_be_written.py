@@ -29,6 +29,8 @@ import os, sys, pathlib, letstune, small_trainers
 small_trainers.tune(small_trainers.Climb(), 1, pathlib.Path(sys.argv[2]) / "warm.db", rounds=[1, 1])
 letstune.load(sys.argv[2] + "/warm.db")
 {first}
+from letstune.runs import keys  # of root, whose runs this user trusts
+keys._of_this_process += keys.all_keys()
 if os.getuid() == 0:
     os.setgid({NOBODY})
     os.setuid({NOBODY})

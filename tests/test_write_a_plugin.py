@@ -57,7 +57,7 @@ def test_every_command_of_the_tutorial(bin: Path, tmp_path: Path) -> None:
             ran.append((line[2:], done.stdout))
     told = dict(ran)
     assert re.search(r"sampler\s+climb\s+letstune-climb", told["letstune plugins"])
-    assert "nothing is wrong" in told["letstune check zipped.db --trust"]
+    assert "nothing is wrong" in told["letstune check zipped.db"]
     assert len(letstune.load(folder / "run.db")) == 16
     assert {e.params.to_dict()["x"] for e in letstune.load(folder / "zipped.db")}
     assert len(letstune.load(folder / "threaded.db")) == 8

@@ -31,7 +31,7 @@ commands: Final = click.Group()
 @JOURNAL
 @click.option("--fix", is_flag=True, help="Mend what can be mended; see above.")
 @click.option("--no-retrain", is_flag=True, help="With --fix: train nothing again.")
-@click.option("--trust", is_flag=True, help="Trust whoever wrote the journal; see above.")
+@click.option("--trust", is_flag=True, help="Trust whoever wrote the journal, this once.")
 @click.option(
     "-o",
     "--output",
@@ -51,7 +51,7 @@ def check(
     brings its checkpoint back if that comes out the same to the last byte.
 
     That runs code of the journal; and checkpoints may be beyond the journal's folder, wherever it
-    says. Neither is done without --trust.
+    says. So --fix, and to look there, is for runs of your own, or those that you trust: see trust.
 
     \b
     Examples:
@@ -114,7 +114,7 @@ def retrain(
 
     It begins with the nearest checkpoint before the last epoch, if there is one, else with the
     seeds. The trainer, the dataset and the seeds are those of the journal, to which nothing is
-    added.
+    added. Of somebody else's, none is trained: see trust.
 
     \b
     Examples:

@@ -16,7 +16,7 @@ import click
 
 from letstune._version import __version__
 from letstune._visible import visible
-from letstune.cli import check, plugins, read, run
+from letstune.cli import check, plugins, read, run, trust
 from letstune.telling.lines import say
 
 # Only click is imported here, and by the files of the commands: `letstune --help` and shell
@@ -111,6 +111,6 @@ def main() -> None:
     """
 
 
-for _part in (run, read, check, plugins):
+for _part in (run, read, check, trust, plugins):
     for _command in _part.commands.commands.values():
         main.add_command(_command)

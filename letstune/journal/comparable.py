@@ -19,7 +19,8 @@ _QUERIES: Final = {
     # went when it began shows in the epochs, if its trainer looks at that.
     "plan": "SELECT fact, value FROM plan p "
     "WHERE seq = (SELECT max(seq) FROM plan later WHERE later.fact = p.fact) "
-    "AND fact NOT IN ('store', 'versions', 'workers', 'executor', 'gpus', 'threads', 'horizon')",
+    "AND fact NOT IN ('store', 'versions', 'workers', 'executor', 'gpus', 'threads', 'horizon', "
+    "'id', 'signature')",
     "pickles": "SELECT name, json_extract(about, '$.type') FROM pickles "
     "WHERE name NOT IN ('store', 'executor')",
 }
@@ -28,9 +29,9 @@ _QUERIES: Final = {
 def facts(path: Path) -> dict[str, list[str]]:
     """Return what a journal says, by table, as text that is the same only if every bit is.
 
-    It leaves out clocks, sessions, deaths of workers, the names of checkpoints, and where and with
-    how many workers the run was carried out. So a run that was interrupted, or had other workers,
-    has the same facts as one that was not.
+    It leaves out clocks, sessions, deaths of workers, the names of checkpoints, signatures, and
+    where and with how many workers the run was carried out. So a run that was interrupted, or had
+    other workers, has the same facts as one that was not.
     """
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
         return {

@@ -12,7 +12,7 @@ import os
 import shlex
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,7 @@ from letstune.journal.create import create
 from letstune.journal.held import HeldFile
 from letstune.journal.legal import Illegal, copy_before, first_illegal, hide
 from letstune.journal.lock import is_locked
-from letstune.journal.plan import insert_plan
+from letstune.journal.plan import SELECT_PICKLES, insert_plan
 from letstune.journal.rescue import logs, lost
 from letstune.journal.rows import (
     AFTER_EPOCHS,
@@ -35,12 +35,15 @@ from letstune.journal.rows import (
     RETRIED,
     RETRIES,
     ROWS,
+    SELECT_CHECKPOINTS,
     SELECT_KEPT,
     SELECT_VALUES,
     TRIALS,
     UNRETRIED,
     Rows,
+    read_checkpoints,
     read_epochs,
+    signed_epoch,
 )
 from letstune.journal.schema import TABLES, VERSION, migrate
 from letstune.journal.sessions import (
@@ -50,6 +53,7 @@ from letstune.journal.sessions import (
     read_sessions,
     session_row,
 )
+from letstune.journal.signatures import CheckpointRow, PickleRow, Seal
 from letstune.journal.sqlite import (
     LONGEST_VALUE,
     Patience,
@@ -91,6 +95,9 @@ class Journal:
         write: whether it is going to be written; if so, the caller must hold its lock. Nothing is
             changed before the first `append`.
 
+    Attributes:
+        seal: what signs the checkpoints of epochs that are appended; None to leave that out.
+
     Raises:
         JournalNotFoundError: there is no such file.
         JournalError: it is not a journal, is damaged, or was written by a newer letstune.
@@ -98,6 +105,7 @@ class Journal:
 
     def __init__(self, path: Path, *, write: bool = False) -> None:
         self.path = path
+        self.seal: Seal | None = None
         self._session = 0
         self._seq = 0
         self._lost: JournalError | None = None
@@ -134,20 +142,26 @@ class Journal:
             metric: str = self.facts()["metric"]
         return metric
 
-    def load(self) -> tuple[Plan, State]:
-        """Return the plan, and the state that all events lead to, at one moment of the run."""
+    def load(
+        self, checked: Callable[[CheckpointRow], object] = lambda _: None
+    ) -> tuple[Plan, State]:
+        """Return the plan, and the state that all events lead to, at one moment of the run.
+
+        Args:
+            checked: called with what is recorded of each checkpoint that is kept.
+        """
         with explained(self.path), understood(self.path), self._patience, _uncollected():
-            self._db.execute("BEGIN")
-            try:
-                facts = self.facts()
-                plan = Plan.from_facts(facts)
-                state = State(plan, facts.get("exhausted"))
-                for proposed in self._events(TRIALS):
-                    state.apply(proposed)
-                later = (event for rows in AFTER_EPOCHS for event in self._events(rows))
-                state.replay(self._db.execute(SELECT_VALUES), later, self._kept())
-            finally:
-                self._db.rollback()
+            return self._loaded(checked)
+
+    def _loaded(self, checked: Callable[[CheckpointRow], object]) -> tuple[Plan, State]:
+        with self.moment():
+            facts = self.facts()
+            plan = Plan.from_facts(facts)
+            state = State(plan, facts.get("exhausted"))
+            for proposed in self._events(TRIALS):
+                state.apply(proposed)
+            later = (event for rows in AFTER_EPOCHS for event in self._events(rows))
+            state.replay(self._db.execute(SELECT_VALUES), later, self._kept(checked))
         return plan, state
 
     def load_legal(self) -> tuple[Plan, State]:
@@ -185,9 +199,21 @@ class Journal:
         """
         copy_before(self._db, illegal.seq, path)
 
-    def _kept(self) -> Iterator[tuple[int, int, Stored]]:
-        for trial, epoch, uri, size, sha256 in self._rows(SELECT_KEPT):
-            yield trial, epoch, Stored(uri, size, sha256)
+    @contextmanager
+    def moment(self) -> Iterator[None]:
+        """Let all that is read within be of one moment of the run."""
+        self._db.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._db.rollback()
+
+    def _kept(
+        self, checked: Callable[[CheckpointRow], object]
+    ) -> Iterator[tuple[int, int, Stored]]:
+        for row in read_checkpoints(self._rows(SELECT_KEPT)):
+            checked(row)
+            yield row.trial, row.epoch, row.checkpoint
 
     def _events(self, rows: Rows[E]) -> Iterator[E]:
         if self._version < rows.table.since:  # only read, so not migrated
@@ -244,7 +270,10 @@ class Journal:
 
     def pickle(self, name: str) -> Pickle | None:
         """Return the latest pickle of that name, not unpickled; its digest is verified."""
-        query = "SELECT pickle, sha256, about FROM pickles WHERE name = ? ORDER BY seq DESC LIMIT 1"
+        query = (
+            "SELECT pickle, sha256, about FROM pickles NOT INDEXED WHERE name = ? "
+            "ORDER BY seq DESC LIMIT 1"
+        )
         with long_values(self._db):
             latest = self._rows(query, name)
         for data, sha256, about in latest:
@@ -262,6 +291,22 @@ class Journal:
         """Return the digest of the latest pickle of that name; None if there is none."""
         query = "SELECT sha256 FROM pickles WHERE name = ? ORDER BY seq DESC LIMIT 1"
         return next((sha256 for (sha256,) in self._rows(query, name)), None)
+
+    def pickle_rows(self) -> list[PickleRow]:
+        """Return all pickles that were ever kept, in their order, without their bytes."""
+        return [PickleRow(*row) for row in self._rows(SELECT_PICKLES)]
+
+    def checkpoint_rows(self, until: int | None = None) -> Iterator[CheckpointRow]:
+        """Yield what is recorded of all checkpoints, or of those up to a row, in their order."""
+        where = "" if until is None else f" AND seq <= {int(until)}"
+        with explained(self.path), understood(self.path), self._patience:
+            query = f"{SELECT_CHECKPOINTS}{where} ORDER BY seq"
+            yield from read_checkpoints(self._db.execute(query))
+
+    def checkpoint_row(self, trial: int, epoch: int) -> CheckpointRow | None:
+        """Return what is recorded of the checkpoint of an epoch; None if it has none."""
+        query = f"{SELECT_CHECKPOINTS} AND trial = ? AND epoch = ?"
+        return next(read_checkpoints(self._rows(query, trial, epoch)), None)
 
     def damage(self) -> list[str]:
         """Return what is wrong with the file, after reading all of it; [] if nothing is."""
@@ -320,7 +365,11 @@ class Journal:
 
     def _insert(self, event: Event) -> None:
         rows = ROWS[type(event)]
-        self._db.execute(rows.insert, (self._seq + 1, *rows.values(event, self._session)))
+        if self.seal is not None and isinstance(event, EpochFinished):
+            values = signed_epoch(event, self._session, self.seal)
+        else:
+            values = rows.values(event, self._session)
+        self._db.execute(rows.insert, (self._seq + 1, *values))
         self._seq += 1
 
     @contextmanager

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from letstune.journal.signatures import PickleRow
 from letstune.journal.tables import SEQ, Column, Table
 from letstune.rounds.pickles import Pickle
 
@@ -30,7 +31,7 @@ PICKLES: Final = Table(
         "name": Column("TEXT NOT NULL", "`trainer`, `dataset`, `sampler` or `store`."),
         "pickle": Column("BLOB NOT NULL", "What cloudpickle made of it."),
         "sha256": Column("TEXT NOT NULL", "The SHA-256 of `pickle`."),
-        "signature": Column("TEXT", "Always NULL in this version."),
+        "signature": Column("TEXT", "Always NULL; the plan's `signature` is that of all."),
         "about": Column(
             "TEXT NOT NULL",
             "JSON: its class, the Python version, and the folders to import from.",
@@ -39,8 +40,15 @@ PICKLES: Final = Table(
 )
 
 
+# Never by an index, which in a file of somebody's making may lead to other rows than are signed.
+SELECT_PICKLES: Final = f"{PICKLES.select(PickleRow._fields, 1)} NOT INDEXED ORDER BY seq"
 _INSERT_FACT: Final = PLAN.insert(["fact", "value"])
 _INSERT_PICKLE: Final = PICKLES.insert(["name", "pickle", "sha256", "about"])
+
+
+def pickle_row(pickle: Pickle) -> PickleRow:
+    """Return what is signed of a pickle's row."""
+    return PickleRow(pickle.name, pickle.sha256, json.dumps(pickle.about))
 
 
 def insert_plan(
@@ -52,6 +60,6 @@ def insert_plan(
         db.execute(_INSERT_FACT, (seq, fact, json.dumps(value)))
     for pickle in pickles:
         seq += 1
-        about = json.dumps(pickle.about)
-        db.execute(_INSERT_PICKLE, (seq, pickle.name, pickle.data, pickle.sha256, about))
+        name, sha256, about = pickle_row(pickle)
+        db.execute(_INSERT_PICKLE, (seq, name, pickle.data, sha256, about))
     return seq

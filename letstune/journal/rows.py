@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any, Final, Generic, TypeVar, cast
 
 from letstune.journal.plan import PLAN
+from letstune.journal.signatures import CheckpointRow, Seal
 from letstune.journal.tables import SEQ, SESSION, TRIAL, Column, Table
 from letstune.rounds.events import (
     CheckpointDeleted,
@@ -97,7 +98,21 @@ def _epoch(event: EpochFinished, session: int) -> tuple[object, ...]:
     trial, epoch, value, metrics, started, seconds, stored = event
     uri, size, sha256 = (None, None, None) if stored is None else stored
     row = (trial, epoch, value, _metrics_json(metrics), started, seconds, uri, size, sha256)
-    return (*row, session)
+    return (*row, session, None)
+
+
+def read_checkpoints(rows: Iterable[Sequence[Any]]) -> Iterator[CheckpointRow]:
+    """Yield what rows of `SELECT_CHECKPOINTS` say."""
+    for seq, trial, epoch, uri, size, sha256, signature in rows:
+        yield CheckpointRow(seq, trial, epoch, Stored(uri, size, sha256), signature)
+
+
+def signed_epoch(event: EpochFinished, session: int, seal: Seal) -> tuple[object, ...]:
+    """Return the parameters of the statement that records an epoch, with its checkpoint signed."""
+    values, stored = _epoch(event, session), event.checkpoint
+    if stored is None:
+        return values
+    return (*values[:-1], seal.of(event.trial, event.epoch, stored))
 
 
 def read_epochs(rows: Iterable[Sequence[Any]], metric: str) -> Iterator[EpochFinished]:
@@ -162,13 +177,15 @@ EPOCHS: Final = Rows(
             ),
             "bytes": Column("INTEGER", "The size of its files."),
             "sha256": Column("TEXT", "The SHA-256 of the list of its files and their SHA-256s."),
-            "signature": Column("TEXT", "Always NULL in this version."),
+            "signature": Column(
+                "TEXT", "Whoever ran it signs with this that it is a checkpoint of this epoch."
+            ),
             "session": SESSION,
         },
         ["UNIQUE (trial, epoch)"],
     ),
     ("trial", "epoch", "value", *_EPOCH),
-    ("trial", "epoch", "value", *_EPOCH, "session"),
+    ("trial", "epoch", "value", *_EPOCH, "session", "signature"),
     _epoch,
 )
 
@@ -177,9 +194,13 @@ EPOCHS: Final = Rows(
 SELECT_VALUES: Final = (
     "SELECT trial, epoch, ifnull(value, -9e999), seconds FROM epochs ORDER BY seq"
 )
+# Never by an index: what is signed must be what is read, whatever is wrong with the file.
+SELECT_CHECKPOINTS: Final = (
+    "SELECT seq, trial, epoch, checkpoint, bytes, sha256, signature FROM epochs AS e NOT INDEXED "
+    "WHERE checkpoint IS NOT NULL"
+)
 SELECT_KEPT: Final = (
-    "SELECT trial, epoch, checkpoint, bytes, sha256 FROM epochs e "
-    "WHERE checkpoint IS NOT NULL AND NOT EXISTS "
+    f"{SELECT_CHECKPOINTS} AND NOT EXISTS "
     "(SELECT 1 FROM deletions d WHERE d.trial = e.trial AND d.epoch = e.epoch)"
 )
 

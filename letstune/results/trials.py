@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from letstune._public import public
 from letstune.errors import CheckpointError, CheckpointNotKeptError
 from letstune.journal.journal import Journal
-from letstune.rounds.events import EpochFinished, TrialFailed
+from letstune.rounds.events import EpochFinished, Stored, TrialFailed
 from letstune.rounds.metric import as_returned
 from letstune.rounds.plan import Plan
 from letstune.rounds.seeding import Purpose, derive
@@ -69,13 +69,14 @@ class TrialError:
 class Source:
     """Where results come from: the journal, which each look opens anew, and the store.
 
+    ``store`` returns that of a checkpoint, given its trial and epoch and what is known of it.
     ``retrain`` trains a trial again: it is handed down, since this wing trains nothing.
     """
 
     path: Path
     plan: Plan
     state: State
-    store: Callable[[], Store]
+    store: Callable[[int, int, Stored], Store]
     decode: Callable[[str], Any]
     retrain: Callable[..., Retrained]
 
@@ -117,7 +118,7 @@ class Source:
             if stored is None:
                 raise CheckpointNotKeptError(f"{what} {self._why_not(trial_id, epoch)}")
             try:
-                return fetched(self.store(), stored, what)
+                return fetched(self.store(trial_id, epoch, stored), stored, what)
             except CheckpointError as error:
                 if self._deleted(trial_id, epoch) is None:
                     lost = str(error)
@@ -271,9 +272,9 @@ class Trial(Generic[P]):
         """Train the trial again, and compare each epoch with what is recorded, to the last bit.
 
         Nothing is recorded. The trial's params, seeds, trainer and dataset are those of the
-        journal, which are unpickled, and that runs code: trust the journal. Training begins with
-        the nearest checkpoint before the last epoch, if there is one, else with `create_model`.
-        What the trainer raises is not raised, but the result's ``failure``.
+        journal, which are unpickled, and that runs code. Training begins with the nearest
+        checkpoint before the last epoch, if there is one, else with `create_model`. What the
+        trainer raises is not raised, but the result's ``failure``.
 
         Args:
             epochs: how many there are to be in all, those before the checkpoint included. By
@@ -290,6 +291,7 @@ class Trial(Generic[P]):
         Raises:
             PlanError: an argument is not what it must be, or no epoch is recorded. Nothing was
                 trained.
+            TrustError: the run is neither the user's own nor trusted; see `letstune.load`.
             PickleError: the trainer or the dataset cannot be brought back.
             Exception: `load_dataset` raised it; from another process, it is a `WorkerError`.
         """

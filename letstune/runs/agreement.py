@@ -26,6 +26,7 @@ from letstune.runs.pickles import (
     restore_dataset,
 )
 from letstune.runs.request import RECORDED, Request, facts_of_trainer, named_observers
+from letstune.runs.signing import Judge
 from letstune.samplers.sampler import Sampler
 from letstune.space.tree import Space
 from letstune.telling.lines import counted, say
@@ -48,6 +49,7 @@ class Run:
         pickles: what to add to the pickles that the journal keeps.
         retried: the failed trials that are opened again.
         endless: whether there are to be trials as long as there is time.
+        trains: whether there is anything left to do.
         notes: what to tell the user.
     """
 
@@ -63,15 +65,23 @@ class Run:
     pickles: Sequence[Pickle]
     retried: Sequence[int]
     endless: bool
+    trains: bool
     notes: Sequence[str]
 
-    def grow(self, opened: Journal, state: State) -> State:
-        """Record what has grown, and return the state that the journal has then."""
+    def grow(self, opened: Journal, state: State, judge: Judge) -> State:
+        """Record what has grown, signed anew, and return the state that the journal has then."""
         for note in self.notes:
             say(note)
-        if self.growth or self.pickles or self.retried:
-            # Together: with the new trainer recorded, and a crash, nothing would tell it is new.
-            opened.grow(self.growth, self.pickles, map(TrialRetried, self.retried))
+        if self.trains or self.growth or self.pickles:
+            owned = judge.own()
+            opened.seal = owned.seal
+            growth = {**self.growth, **owned.renewed(self.growth, self.pickles)}
+            if owned.note:
+                say(owned.note)
+            if growth or self.pickles or self.retried:
+                # Together: with the new trainer recorded, and a crash, nothing would tell it is
+                # new. And what is not signed would lock its user out.
+                opened.grow(growth, self.pickles, map(TrialRetried, self.retried))
         return opened.load()[1] if self.growth or self.retried else state
 
 
@@ -136,6 +146,7 @@ def meet(asked: Request, opened: Journal, state: State) -> Run:
         pickles=pickles,
         retried=retried.thing,
         endless=endless,
+        trains=trains,
         notes=[*(notes if trains else ()), *dataset.notes, *observers.notes, *changed],
     )
 

@@ -7,7 +7,7 @@ import re
 import shlex
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,6 @@ from letstune.errors import (
     JournalError,
     SpaceError,
     StoreError,
-    TrustError,
 )
 from letstune.journal.journal import Journal, check_journal, now
 from letstune.journal.lock import JournalLock, is_locked
@@ -27,7 +26,8 @@ from letstune.rounds.events import CheckpointDeleted
 from letstune.rounds.plan import Plan
 from letstune.rounds.state import State
 from letstune.runs.retrain import retrain
-from letstune.runs.trust import open_store, require_trusted_store, trusted
+from letstune.runs.signing import Judge
+from letstune.runs.trust import refuse_untouched, store_to_check
 from letstune.space.params import Space
 from letstune.telling.lines import say
 from letstune.training.checkpoints import REMEDY, digest, fetch
@@ -64,8 +64,8 @@ def check_run(
         train: when fixing, train the winner of a finished run again rather than write its
             checkpoint off, and bring that back if it comes out the same to the last byte. That
             unpickles what the journal holds, and runs it.
-        trust: go wherever the journal says that its checkpoints are, and run its code where
-            ``train`` needs that.
+        trust: vouch for a journal that is neither the user's own nor trusted, this once: to mend
+            anything, or to go wherever it says that its checkpoints are.
 
     Raises:
         TrustError: that is needed, and not asked for. Nothing was changed.
@@ -76,9 +76,8 @@ def check_run(
     if not fix:
         return _check(Journal(path), asked)
     check_journal(path)
-    with closing(Journal(path)) as source, suppress(JournalError):  # damage is told further down
-        # Before there is a lock beside it: what is not trusted is left as it is.
-        require_trusted_store(path, source.facts().get("store"), vouched=trust)
+    if not trust:
+        refuse_untouched(path)
     with JournalLock(path, now()):
         return _check(Journal(path, write=True), asked)
 
@@ -90,8 +89,9 @@ def _check(journal: Journal, asked: _Asked) -> list[Finding]:
             return [Finding(f"SQLite: {line}", str(journal.path)) for line in damage]
         if (bad := _illegal(journal)) is not None:
             return [bad]
-        plan, state = journal.load()
-        store = open_store(journal.path, plan.store, vouched=asked.trust)
+        judge = Judge(journal)
+        plan, state = journal.load(judge.see)
+        store = store_to_check(journal, plan, judge, fix=fix, vouched=asked.trust)
         if fix and isinstance(store, DirectoryStore):
             store.claim()  # before anything is written off since it is not in there
         findings = list(_damaged(journal, plan, state))
@@ -194,23 +194,12 @@ def _bring_back(
             others = lost[:place] + lost[place + 1 :]
             told, same = "", False
             if asked.fix and asked.train:
-                _require_trusted_code(journal.path, number, epoch, asked)
                 told, same = _retrained(journal.path, store, state, epoch)
             if same:
                 return others, [(number, epoch, f"{why} {told}")]
             again = f"`{to_retrain(journal.path, number, epoch)}` trains it again."
             return [*others, (number, epoch, " ".join(filter(None, [why, told, again])))], []
     return lost, []
-
-
-def _require_trusted_code(path: Path, trial: int, epoch: int, asked: _Asked) -> None:
-    if not trusted(path, vouched=asked.trust):
-        raise TrustError(
-            f"{path}: the checkpoint of epoch {epoch} of trial {trial}, the winner, is lost. To "
-            "train it again runs the code that the journal holds. If you trust whoever wrote it, "
-            "say so with --trust; with --no-retrain, the checkpoint is written off. Nothing was "
-            "changed."
-        )
 
 
 def _retrained(path: Path, store: Store, state: State, epoch: int) -> tuple[str, bool]:
@@ -226,7 +215,12 @@ def _retrained(path: Path, store: Store, state: State, epoch: int) -> tuple[str,
         with tempfile.TemporaryDirectory(prefix="letstune-") as folder:
             workers = None if os.name == "nt" else 1
             again = retrain(
-                path, number, epochs=epoch + 1, folder=Path(folder, "model"), workers=workers
+                path,
+                number,
+                epochs=epoch + 1,
+                folder=Path(folder, "model"),
+                workers=workers,
+                vouched=True,  # or it was judged
             )
             told = f"It was trained again: {again.verdict}"
             if not again.same:

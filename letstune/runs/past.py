@@ -14,6 +14,7 @@ from letstune.rounds.plan import Plan
 from letstune.rounds.state import TrialState
 from letstune.runs.backend import Backend
 from letstune.runs.pickles import changed_script, changed_versions, restore, restore_dataset
+from letstune.runs.trust import load_trusted
 from letstune.telling.lines import say
 from letstune.training.stores import Store
 from letstune.training.trainer import Trainer, params_class
@@ -42,23 +43,27 @@ class Past:
     changes: list[str]
 
 
-def read_past(path: Path, number: int, *, trainer: Any, dataset: Any, with_store: bool) -> Past:
+def read_past(
+    path: Path, number: int, *, given: tuple[Any, Any], with_store: bool, vouched: bool
+) -> Past:
     """Return what a journal has of a trial.
 
     Args:
         path: the journal, which is only read.
         number: the id of the trial.
-        trainer: the trainer, if not the recorded one.
-        dataset: likewise.
+        given: the trainer and the dataset, if not the recorded ones.
         with_store: whether to look for checkpoints.
+        vouched: whether the caller vouches for the journal.
 
     Raises:
+        TrustError: nobody does, and it is neither the user's own nor trusted.
         TrialNotFoundError: there is no such trial.
         PickleError: the trainer or the dataset cannot be brought back.
         SpaceError: the trainer has another search space, to which the params do not belong.
     """
+    trainer, dataset = given
     with closing(Journal(path)) as journal:
-        plan, state = journal.load()
+        plan, state, _ = load_trusted(journal, vouched=vouched)
         if not 0 <= number < len(state.trials):
             there = f"the last one is {len(state.trials) - 1}" if state.trials else "there is none"
             raise TrialNotFoundError(f"{path} has no trial {number}; {there}.")

@@ -60,23 +60,29 @@ def retrain(
     dataset: object = None,
     workers: int | None = None,
     told: Callable[[RetrainedEpoch], object] | None = None,
+    vouched: bool = False,
 ) -> Retrained:
     """Train a trial of a journal again; see `Trial.retrain`.
 
     Args:
         path: the journal.
         trial: the id of the trial.
-        epochs: see `Trial.retrain`, as for all that follow but the last.
+        epochs: see `Trial.retrain`, as for all that follow but the last two.
         folder: see there.
         from_start: see there.
         trainer: see there.
         dataset: see there.
         workers: see there.
         told: called with each epoch as it is trained.
+        vouched: whether the caller vouches for the journal.
     """
     target = None if folder is None else _new_folder(Path(folder))
     past = read_past(
-        journal_path(path), trial, trainer=trainer, dataset=dataset, with_store=not from_start
+        journal_path(path),
+        trial,
+        given=(trainer, dataset),
+        with_store=not from_start,
+        vouched=vouched,
     )
     asked = _how_many(past, epochs)
     for line in past.changes:

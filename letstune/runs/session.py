@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 import shlex
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -21,6 +22,7 @@ from letstune.journal.lock import JournalLock
 from letstune.results.results import TuningResults
 from letstune.results.trials import Source
 from letstune.results.verdicts import in_vain, verdicts
+from letstune.rounds.events import Stored
 from letstune.rounds.plan import Plan
 from letstune.rounds.state import State
 from letstune.rounds.streaks import Streaks
@@ -31,8 +33,9 @@ from letstune.runs.loop import Runner
 from letstune.runs.request import Request, to_resume
 from letstune.runs.retrain import retrain
 from letstune.runs.signals import at_a_prompt
+from letstune.runs.signing import signed_facts
 from letstune.runs.skip import forget_stop
-from letstune.runs.trust import open_store
+from letstune.runs.trust import load_trusted, refuse_untouched, store_of_checkpoint
 from letstune.space.params import Space
 from letstune.telling.lines import say
 from letstune.telling.observers import Audience
@@ -47,19 +50,22 @@ def go(asked: Request) -> TuningResults[Any]:
     """Make a journal if there is none, agree with it, and train until its plan is done."""
     path = asked.journal
     first = asked.first() if asked.begins and not path.exists() else None
+    signed, note = ({}, "") if first is None else signed_facts(first.facts, first.pickles)
+    if first is None:
+        refuse_untouched(path)
     if asked.begins:
         _make_folder(path)
     with JournalLock(path, now()):
         forget_stop(path)
         sweep(path)
         if first is not None and not path.exists():
-            create(path, first.facts, first.pickles)
-            for note in first.notes:
-                say(note)
+            create(path, first.facts | signed, first.pickles)
+            for line in filter(None, [*first.notes, note]):
+                say(line)
         with closing(Journal(path, write=True)) as opened:
-            _, state = opened.load()
+            _, state, judge = load_trusted(opened)
             run = meet(asked, opened, state)
-            return _train(opened, run.grow(opened, state), run)
+            return _train(opened, run.grow(opened, state, judge), run)
 
 
 def _train(opened: Journal, state: State, run: Run) -> TuningResults[Any]:
@@ -131,25 +137,25 @@ def results(
 ) -> TuningResults[Any]:
     """Return the results of a run.
 
-    If its store is not given, it is made from the plan when it is needed, if the journal is
+    If its store is not given, it is made as the journal names it when it is needed, if that is
     trusted; ``vouched`` says whether the caller vouches for it.
     """
-    plan = state.plan
-    get_store = partial(open_store, path, plan.store, vouched=vouched)
+    get_store: Callable[[int, int, Stored], Store]
+    get_store = partial(store_of_checkpoint, path, vouched=vouched)
     if store is not None:
         get_store = partial(_same, store)
     run = Source(
         path=path,
-        plan=plan,
+        plan=state.plan,
         state=state,
         store=get_store,
         decode=space.decode,
-        retrain=partial(retrain, path),
+        retrain=partial(retrain, path, vouched=vouched),
     )
     return TuningResults(run)
 
 
-def _same(store: Store) -> Store:
+def _same(store: Store, *_: object) -> Store:
     return store  # not a lambda, so that results can be pickled
 
 

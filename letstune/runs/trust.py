@@ -1,7 +1,8 @@
 """Trust: whether what a journal names may be contacted, and what it holds be run.
 
-What a journal names is data. Reading commands and `check` touch its folder, and the store of a
-journal that is trusted. This is the one place that decides.
+What a journal names is data. Reading commands and `check` touch its folder. All else is for
+journals that are signed with a key of the user's, or that the user has said to trust; this is the
+one place that refuses.
 """
 
 from __future__ import annotations
@@ -10,76 +11,202 @@ import json
 import re
 import shlex
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-from typing import Any, Final
+from typing import Any
 
 from letstune.errors import JournalError, StoreError, TrustError
 from letstune.journal.journal import Journal
+from letstune.journal.paths import journal_path
 from letstune.plugins.hookspecs import PROJECT
+from letstune.rounds.events import Stored
+from letstune.rounds.plan import Plan
+from letstune.rounds.state import State
 from letstune.runs.as_recorded import own_place
 from letstune.runs.backend import Backend, mark_of
+from letstune.runs.keys import add_trusted
+from letstune.runs.reach import LONG, MANY, Reach, reach_of
+from letstune.runs.signing import Judge
+from letstune.telling.lines import counted
 from letstune.training.stores import DirectoryStore, Store
 
-_LONG: Final = 200  # characters of what a journal says that are shown
+# Whole runs
 
 
-def trusted(journal: Path, *, vouched: bool) -> bool:
-    """Tell whether the places that a journal names may be contacted, and its pickles run.
+def load_trusted(journal: Journal, *, vouched: bool = False) -> tuple[Plan, State, Judge]:
+    """Return the plan and the state of a journal that is one's own, or trusted, and its judge.
 
-    For now, only who asks can vouch for it. A signature is to be looked for here, and only here.
-
-    Args:
-        journal: its path.
-        vouched: whether the caller does: `--trust`, ``trust=True``.
-    """
-    return vouched
-
-
-def require_trusted_store(journal: Path, fact: object, *, vouched: bool) -> None:
-    """Refuse to go to the store that a journal names, unless it is the run's own or is trusted.
+    Nothing that the journal holds is run before that, and nobody that it names is contacted.
 
     Args:
-        journal: its path.
-        fact: what its plan says of the store.
-        vouched: see `trusted`.
+        journal: it is open.
+        vouched: whether the caller vouches for it: `--trust`, ``trust=True``.
 
     Raises:
-        TrustError: it is somewhere else, or is kept as a pickle. Nothing was contacted or run.
-        JournalError: the fact is not one of a store.
+        TrustError: it is neither.
+        JournalError: it holds no legal run.
     """
-    store = _checked(journal, fact)
-    if trusted(journal, vouched=vouched) or _is_own(journal, store):
+    judge = Judge(journal)
+    plan, state = journal.load(judge.see)
+    if not vouched:
+        _require(journal, judge)
+    return plan, state, judge
+
+
+def refuse_untouched(path: Path) -> None:
+    """Refuse a journal that is not trusted before anything is made beside it.
+
+    What cannot be told so is told when the journal is opened for writing, and judged again.
+
+    Raises:
+        TrustError: it is not trusted.
+    """
+    with suppress(JournalError), closing(Journal(path)) as source:
+        _require(source, Judge(source))
+
+
+def _require(journal: Journal, judge: Judge) -> None:
+    if not (why := judge.why_not()):
         return
-    path = str(journal)
+    path, would = journal.path, _reach(journal, judge).first(3)
+    imports = f", importing from {', '.join(would.folders)}" if would.folders else ""
     raise TrustError(
-        f"{path}: its checkpoints are {_described(journal, store)}. If you trust whoever wrote the "
-        f"journal, say so: `letstune check {shlex.quote(path)} --trust`; in Python, "
-        f"letstune.load({path!r}, trust=True)."
+        f"{path} {why}, so nothing of it is run. It would run {', '.join(would.runs)} and its "
+        f"checkpoints{imports}; and reach {', '.join(would.reaches)}. If you trust whoever wrote "
+        f"it, or it is yours and your key was lost: `letstune trust {shlex.quote(str(path))}`."
     )
 
 
-def open_store(journal: Path, fact: object, *, vouched: bool = False) -> Store:
-    """Return the store of a run's checkpoints.
+def _reach(journal: Journal, judge: Judge) -> Reach:
+    return reach_of(journal.path, judge.signed.plan, judge.signed.pickles)
 
-    Args:
-        journal: its path.
-        fact: what its plan says of the store.
-        vouched: see `trusted`.
+
+# `letstune trust`
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a user is asked before a journal is trusted.
+
+    Attributes:
+        path: the journal.
+        why: why it is not trusted yet, as what follows its path; "" if it is.
+        lines: what it would run, and whom it would reach.
+    """
+
+    path: Path
+    why: str
+    lines: list[str]
+    _digest: str = field(repr=False)
+
+    def agree(self) -> None:
+        """Trust what was shown, whatever its name and wherever a copy of it is.
+
+        Nothing is written to the journal: it is remembered beside the user's keys.
+
+        Raises:
+            TrustError: it cannot be remembered.
+        """
+        if self.why:
+            add_trusted(self._digest, str(self.path))
+
+
+def question(path: Path) -> Question:
+    """Return what there is to be asked of a journal. It is only read.
 
     Raises:
-        TrustError: see `require_trusted_store`.
+        JournalError: it cannot be read, or holds no legal run.
+    """
+    path = journal_path(path)
+    with closing(Journal(path)) as journal:
+        _, state, judge = load_trusted(journal, vouched=True)
+        digest, why = judge.whole().digest(), judge.why_not()
+        would, kept = (
+            _reach(journal, judge).first(MANY),
+            sum(len(trial.kept) for trial in state.trials),
+        )
+    lines = [
+        *(f"runs {line}" for line in would.runs),
+        *([f"runs what is in {counted(kept, 'checkpoint')}"] if kept else []),
+        *(f"imports from {folder}" for folder in would.folders),
+        *(f"reaches {line}" for line in would.reaches),
+    ]
+    return Question(path, why, lines, digest)
+
+
+# Stores
+
+
+def store_to_check(
+    journal: Journal, plan: Plan, judge: Judge, *, fix: bool, vouched: bool
+) -> Store:
+    """Return the store of a run, to look at its checkpoints, or to mend them.
+
+    To look into a folder of the run's own takes no trust, and its plan has no say in how.
+
+    Args:
+        journal: it is open.
+        plan: its plan.
+        judge: it has seen the checkpoints.
+        fix: whether anything may be changed.
+        vouched: see `load_trusted`.
+
+    Raises:
+        TrustError: that takes trust. Nothing was contacted or run.
+        JournalError: the fact is not one of a store.
         PluginError: its plugin is not installed, or cannot be loaded.
         PickleError: it is kept as a pickle, and cannot be brought back.
     """
-    require_trusted_store(journal, fact, vouched=vouched)
-    recorded = _checked(journal, fact)
-    if not trusted(journal, vouched=vouched):
-        # Made here, whatever else the journal says of it.
-        mark = mark_of(recorded, vouched=False)
-        return DirectoryStore(Path(own_place(recorded, journal)), mark=mark)
-    with closing(Journal(journal)) as opened:
-        store: Store = Backend.recorded("store", recorded, journal).again(opened).make()
+    fact = _checked(journal.path, plan.store)
+    own = not vouched and _is_own(journal.path, fact)
+    if not vouched and (fix or not own):
+        _require(journal, judge)
+    if own:
+        mark = mark_of(fact, vouched=False)
+        return DirectoryStore(Path(own_place(fact, journal.path)), mark=mark)
+    return _made(journal, fact, vouched=vouched)
+
+
+def store_of_checkpoint(
+    path: Path, trial: int, epoch: int, stored: Stored, *, vouched: bool = False
+) -> Store:
+    """Return the store of a run, for one of its checkpoints.
+
+    Args:
+        path: the journal.
+        trial: whose checkpoint it is.
+        epoch: likewise.
+        stored: what is known of it.
+        vouched: see `load_trusted`.
+
+    Raises:
+        TrustError: the journal, or that checkpoint, is not trusted. Nothing was contacted or run.
+        JournalError: see `store_to_check`, as for the others.
+    """
+    with closing(Journal(path)) as journal:
+        judge, row = Judge(journal), journal.checkpoint_row(trial, epoch)
+        if not vouched:
+            if row is None or row.checkpoint != stored:
+                raise TrustError(
+                    f"{path} has changed since it was read, and what it said of the checkpoint of "
+                    f"epoch {epoch} of trial {trial} is not there any more. Read it again."
+                )
+            judge.see(row)
+            _require(journal, judge)
+        return _made(journal, _checked(path, journal.facts().get("store")), vouched=vouched)
+
+
+def _made(journal: Journal, fact: Mapping[str, Any], *, vouched: bool) -> Store:
+    path = journal.path
+    if not vouched and _is_below(fact) and not _is_own(path, fact):
+        said = shlex.quote(str(path))
+        raise TrustError(  # a link is no part of what is signed
+            f"{path}: its checkpoints are in {own_place(fact, path)}, to which a link leads, and "
+            "there is no marker of this run there. If it was you who put the link there: "
+            f"`letstune check {said} --trust`; in Python, letstune.load({str(path)!r}, trust=True)."
+        )
+    store: Store = Backend.recorded("store", fact, journal.path).again(journal).make()
     return store
 
 
@@ -103,17 +230,14 @@ def _checked(journal: Path, fact: object) -> Mapping[str, Any]:
         if legal:
             return fact
     raise JournalError(
-        f"{journal}: its plan says of the store {json.dumps(fact)[:_LONG]}, which letstune does "
+        f"{journal}: its plan says of the store {json.dumps(fact)[:LONG]}, which letstune does "
         "not write. Restore the journal from a backup."
     )
 
 
 def _is_own(journal: Path, store: Mapping[str, Any]) -> bool:
     """Tell whether a store is a folder of the run's own: beside the journal, or below that."""
-    if not _is_directory(store) or store["options"]:
-        return False
-    uri = PurePath(store["uri"] or "")
-    if uri.is_absolute() or ".." in uri.parts or not re.fullmatch(r"\w+", store["run"], re.ASCII):
+    if not _is_below(store):
         return False
     place = Path(own_place(store, journal))
     try:
@@ -125,35 +249,15 @@ def _is_own(journal: Path, store: Mapping[str, Any]) -> bool:
         return False
 
 
+def _is_below(store: Mapping[str, Any]) -> bool:
+    """Tell whether a store is said to be a folder beside the journal, or below that."""
+    if not _is_directory(store) or store["options"]:
+        return False
+    uri, run = PurePath(store["uri"] or ""), store["run"]
+    relative = not uri.is_absolute() and ".." not in uri.parts
+    return relative and re.fullmatch(r"\w+", run, re.ASCII) is not None
+
+
 def _is_directory(store: Mapping[str, Any]) -> bool:
     kept = store["options"] is None
     return not kept and (store["name"], store["by"]["distribution"]) == ("directory", PROJECT)
-
-
-def _described(journal: Path, store: Mapping[str, Any]) -> str:
-    """Return where checkpoints are, and what would be contacted or run to look at them."""
-    if store["options"] is None:
-        return (
-            f"in a store that is kept as a pickle, {_shown(store['name'])}: to look at them runs "
-            "code of the journal"
-        )
-    by = store["by"]
-    if _is_directory(store):
-        place = Path(own_place(store, journal))
-        led = ", to which a link leads" if place.is_symlink() else ""
-        return f"not in the journal's folder, but in {_shown(str(place))}{led}"
-    given = ", ".join(  # of values, only addresses are shown: any other one may be a secret
-        f"{name}={value!r}" if isinstance(value, str) and "://" in value else name
-        for name, value in store["options"].items()
-    )
-    return (
-        f"in {_shown(own_place(store, journal))}, and to look at them runs {by['distribution']} "
-        f"{by['version']}" + (f" with the options {_shown(given)}" if given else "")
-    )
-
-
-def _shown(text: str) -> str:
-    """Return a text of the journal as it may be shown: short, and without what may be secret."""
-    text = re.sub(r"//[^/@\s]*@", "//...@", text)
-    text = re.sub(r"\?[^\s'\"]*", "?...", text)
-    return f"{text[:_LONG]}..." if len(text) > _LONG else text

@@ -135,6 +135,8 @@ def tune(
         PickleError: the trainer cannot be pickled.
         PluginError: a plugin that is named cannot be loaded.
         JournalError: the journal cannot be read or written, or another process works on it.
+        TrustError: a journal that is there is neither the user's own nor trusted. Nothing of it was
+            run. Or the user's key is open to others.
         Interrupted: a stop was asked for, by a signal or `letstune stop`. Everything is recorded;
             a script ends with code 75. In a notebook, or at a prompt, it is not raised: the results
             so far are returned, and their ``stopped`` says so.
@@ -250,6 +252,7 @@ def resume(
         PickleError: the trainer or the dataset cannot be brought back.
         PluginError: a plugin with which the run was started is not installed, or cannot be loaded.
         JournalError: see `tune`.
+        TrustError: see `tune`.
         Interrupted: see `tune`.
     """
     path = journal_path(journal)
@@ -288,9 +291,9 @@ def load(journal: str | os.PathLike[str], *, trust: bool = False) -> TuningResul
 
     Args:
         journal: the file.
-        trust: whether to go wherever the journal says that its checkpoints are, when one is used,
-            and to unpickle a store that is an object. By default, they are looked for in the
-            journal's own folder only, and using one raises a `TrustError` if they are elsewhere.
+        trust: whether to vouch for the journal: its checkpoints may be used, wherever it says that
+            they are, and its trials be trained again. By default, that raises a `TrustError`,
+            unless the run is the user's own, or `letstune trust` was said to it.
 
     Raises:
         JournalError: there is no journal, or it cannot be read.

@@ -60,7 +60,7 @@ class Checkpoint:
         Raises:
             CheckpointNotKeptError: the checkpoint was let go.
             CheckpointError: it is missing, or not what was saved.
-            TrustError: it is where the journal says, beyond its own folder; see `letstune.load`.
+            TrustError: the run is neither the user's own nor trusted; see `letstune.load`.
         """
         if self._path is None:
             self._path = self._folder()
@@ -77,7 +77,7 @@ class Checkpoint:
             Pickler(file).dump(model)
 
     def load_pickle(self) -> Any:
-        """Return the model that `save_pickle` saved. Unpickling runs code: trust the journal.
+        """Return the model that `save_pickle` saved. Unpickling runs code.
 
         Raises:
             CheckpointNotKeptError: the checkpoint was let go.

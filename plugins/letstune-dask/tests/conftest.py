@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -27,6 +28,10 @@ MARK = "LETSTUNE_WORKER"
 # Inherited by all that these tests start, and by what that starts
 SESSION = "LETSTUNE_DASK_TESTS"
 os.environ.setdefault(SESSION, str(os.getpid()))
+
+# The key that signs runs is not that of whoever runs these tests.
+_OWN = tempfile.TemporaryDirectory(prefix="letstune-tests-")
+os.environ["LETSTUNE_KEY_FILE"] = f"{_OWN.name}/key"
 
 
 class LocalCluster:

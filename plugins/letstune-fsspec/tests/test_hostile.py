@@ -126,14 +126,17 @@ def test_no_more_is_read_than_the_manifest_says(tmp_path: Path) -> None:
 
 
 def test_the_store_and_the_cache_of_a_strangers_journal_are_not_touched(
-    secret: Path, tmp_path: Path
+    secret: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal, cache = empty(tmp_path / "runs") / "run.db", tmp_path / "cache"
     store = (f"file://{tmp_path}/store", {"cache": str(cache)})
     tuning = letstune.tune(Hill(), 2, journal=journal, store=store, progress=False)
     assert tuning.best.checkpoint.load_pickle()
     (tmp_path / "store").rename(tmp_path / "other")
-    told = rf"in file://{tmp_path}/store/\w+, and to look at them runs letstune-fsspec .* cache"
+    monkeypatch.setenv("LETSTUNE_KEY_FILE", str(tmp_path / "of another"))
+    (tmp_path / "of another").touch(0o600)
+    (tmp_path / "of another").write_text("00" * 32)
+    told = rf"checkpoints in file://{tmp_path}/store/\w+, by letstune-fsspec .* options cache"
     for options in ((), ("--fix",)):
         refused = checked(journal, *options)
         assert refused.returncode == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,10 @@ from letstune.workers import Job
 # Journals sync after every epoch: in memory, that takes no time.
 if os.access("/dev/shm", os.W_OK):
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/dev/shm")
+
+# The key that signs runs is not that of whoever runs these tests.
+_OWN = tempfile.TemporaryDirectory(prefix="letstune-tests-")
+os.environ["LETSTUNE_KEY_FILE"] = f"{_OWN.name}/key"
 
 
 @pytest.fixture(scope="session")
