@@ -22,6 +22,7 @@ from typing import Any, Final
 from letstune.rounds.events import EpochFinished, Task, TaskEnded, TrialFailed
 from letstune.rounds.seeding import Purpose
 from letstune.training.script import standing_in
+from letstune.training.supervisor import OUTSIDE, STACKS
 from letstune.training.trainer import TRAINING
 from letstune.training.worker import Worker, told
 from letstune.workers.job import Job
@@ -38,7 +39,6 @@ from letstune.workers.messages import (
     pack,
 )
 from letstune.workers.process_state import ProcessState, identity
-from letstune.workers.supervisor import OUTSIDE, STACKS
 
 HIGH: Final = 900
 """Where the descriptors of letstune's own begin, out of the reach of ``os.closerange(3, 256)``."""

@@ -21,7 +21,8 @@ from typing import IO, Any, Final, NamedTuple
 
 from letstune.errors import WorkerError
 from letstune.telling.lines import say
-from letstune.workers import import_order, supervisor
+from letstune.training import supervisor
+from letstune.workers import import_order
 from letstune.workers.messages import Message
 
 MARK: Final = "LETSTUNE_WORKER"
@@ -54,7 +55,7 @@ def _supervise(
     return subprocess.Popen(
         [
             *(sys.executable, "-I", "-S", str(Path(supervisor.__file__))),
-            *(str(control), ",".join(map(str, files))),
+            *("worker", ",".join(map(str, [control, *files]))),
             *(sys.executable, "-P", "-c", code),
         ],
         env=environment,
