@@ -189,6 +189,7 @@ class Echoing(CommandTrainer[Odd]):
     )
 
 
+@pytest.mark.slow
 def test_no_value_is_split_or_becomes_an_argument(path: Path) -> None:
     tuning = tune(Echoing(), 24, path, rounds=[1], dataset=written(path, ECHO))
     assert not tuning.errors
