@@ -469,6 +469,17 @@ def test_nothing_that_a_script_starts_is_left(more: str, path: Path) -> None:
 
 
 @linux
+def test_a_script_that_runs_on_is_ended_with_its_trial(path: Path) -> None:
+    witness = path.with_name("witness")
+    code = FORKING + 'print(\'{"at": "nothing"}\')\ntime.sleep(1000)'
+    trainer = trains(code, command="{python} -c {code} {dataset}")
+    with pytest.raises(TrainerError, match="the metric value 'at': 'nothing'"):
+        tune(trainer(), 1, path, rounds=[2], dataset=str(witness))
+    assert len(pids(witness)) == 4
+    assert not left(witness)
+
+
+@linux
 @pytest.mark.slow
 def test_a_timeout_ends_all_of_it(path: Path) -> None:
     witness = path.with_name("witness")
@@ -513,6 +524,49 @@ def test_nothing_survives_a_supervisor_that_is_killed(path: Path) -> None:
     assert "was ended by signal 9" in message(path, trainer, dataset=str(witness))
     script, supervisor, *_ = pids(witness)
     assert gone([script, supervisor])
+
+
+ENDED = """
+import json, os, pathlib, signal, sys, time
+folder = pathlib.Path(sys.argv[1])
+file = folder / "state"
+at = int(file.read_text()) if file.exists() else 0
+once = pathlib.Path(os.environ["ONCE"])
+if at == 1 and not once.exists():
+    once.touch()
+    supervisor = os.getppid()
+    stat = pathlib.Path(f"/proc/{supervisor}/stat").read_text()
+    trains = int(stat.rpartition(")")[2].split()[1])
+    for pid in dict.fromkeys([int(os.environ["OWNER"]), trains, supervisor, os.getpid()]):
+        os.kill(pid, signal.SIGTERM)
+    time.sleep(1000)
+file.write_text(str(at + 1))
+print(json.dumps({"at": at + 1}))
+"""
+
+OWNED = """
+import os, sys
+from command_trainers import trains
+from small_trainers import tune
+from test_a_training_is_a_command import ENDED
+os.environ |= {"OWNER": str(os.getpid()), "ONCE": sys.argv[2]}
+trainer = trains(ENDED, command="{python} -c {code} {checkpoint}", process="epoch")
+tune(trainer(), 2, sys.argv[1], rounds=[3], workers=int(sys.argv[3]) or None)
+"""
+
+
+@linux
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_job_that_is_ended_is_no_trials_failure(workers: int, path: Path) -> None:
+    arguments = [str(path), str(path.with_name("once")), str(workers)]
+    ended = python("-c", OWNED, *arguments, cwd=path.parent)
+    assert ended.returncode == 75, ended.stderr
+    assert not query(path, "SELECT * FROM failures")
+    done = python("-c", OWNED, *arguments, cwd=path.parent)
+    assert done.returncode == 0, done.stderr
+    assert len(query(path, "SELECT * FROM epochs")) == 6
+    assert not query(path, "SELECT * FROM failures")
 
 
 def test_signals_reach_a_script_as_they_reach_any(path: Path) -> None:
