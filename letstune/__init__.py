@@ -19,7 +19,9 @@ from letstune.training.trainer import EpochTrainer, SimpleTrainer
 
 __all__ = [
     "Checkpoint",
+    "CommandTrainer",
     "Epoch",
+    "EpochReport",
     "EpochTrainer",
     "Executor",
     "GeneratorTrainer",
@@ -41,6 +43,7 @@ __all__ = [
     "TrialError",
     "TrialRun",
     "TuningResults",
+    "epochs",
     "hookimpl",
     "load",
     "rand",
@@ -59,10 +62,14 @@ if TYPE_CHECKING:
     from letstune.runs.rehearsal import rehearse
     from letstune.runs.tuning import load, resume, tune
     from letstune.telling.observers import Observer
+    from letstune.training.command import CommandTrainer
+    from letstune.training.epochs import EpochReport, epochs
     from letstune.training.generator import GeneratorTrainer, TrialRun
     from letstune.workers.executor import Executor
 else:
     _ROOMS = {
+        "CommandTrainer": "letstune.training.command",
+        **dict.fromkeys(["EpochReport", "epochs"], "letstune.training.epochs"),
         "Executor": "letstune.workers.executor",
         "hookimpl": "letstune.plugins.hookspecs",
         "Observer": "letstune.telling.observers",

@@ -23,6 +23,10 @@ class TrainerError(LetstuneError, TypeError):
     """A trainer is not what letstune can drive, or returned what is not metric values."""
 
 
+class CommandError(LetstuneError, RuntimeError):
+    """The command of a `letstune.CommandTrainer` could not be run, or failed: the trial's error."""
+
+
 class PlanError(LetstuneError, ValueError):
     """An argument of `tune` or `resume` is not what it must be."""
 

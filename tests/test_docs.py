@@ -74,7 +74,17 @@ def blocks(page: str) -> list[tuple[str, str, str]]:
     return BLOCK.findall((DOCS / f"{page}.md").read_text())
 
 
-RUN = ["index", "tutorial", "sampler", "store", "rounds", "pickling", "plugins", "workers"]
+RUN = [
+    "index",
+    "tutorial",
+    "sampler",
+    "store",
+    "rounds",
+    "pickling",
+    "plugins",
+    "workers",
+    "scripts",
+]
 
 
 @pytest.mark.parametrize(

@@ -104,13 +104,14 @@ def contents(folder: Path) -> dict[str, tuple[str, int]]:
         pytest.param("digits_mlp", 32, 160, "sklearn", marks=slow),
         pytest.param("boosting", 32, 400, "xgboost", marks=slow),
         pytest.param("torch_mlp", 16, 72, "torch", marks=slow),
+        pytest.param("command/tune", 8, 24, "yaml", marks=slow),
     ],
 )
 def test_second_run_of_an_example_does_nothing_again(
     tmp_path: Path, example: str, trials: int, epochs: int, package: str
 ) -> None:
     require("sklearn", package)
-    script, journal = EXAMPLES / f"{example}.py", tmp_path / f"{example}.db"
+    script, journal = EXAMPLES / f"{example}.py", tmp_path / f"{Path(example).name}.db"
     printed = run(sys.executable, script, cwd=tmp_path)
     assert "The winner is trial" in printed
     before, found = contents(tmp_path), counts(journal)
@@ -130,14 +131,16 @@ def test_second_run_of_an_example_does_nothing_again(
         ("digits_mlp", "DigitsMLPTrainer", "sklearn"),
         ("boosting", "BoostingTrainer", "xgboost"),
         ("torch_mlp", "TorchTrainer", "torch"),
+        ("command/tune", "Script", "yaml"),
     ],
 )
 def test_checkpoints_of_an_example_hold_all_that_the_next_epoch_depends_on(
     monkeypatch: pytest.MonkeyPatch, example: str, trainer: str, package: str
 ) -> None:
     require("sklearn", package)
-    monkeypatch.syspath_prepend(EXAMPLES)
-    trainer_cls = getattr(importlib.import_module(example), trainer)
+    script = EXAMPLES / f"{example}.py"
+    monkeypatch.syspath_prepend(script.parent)
+    trainer_cls = getattr(importlib.import_module(script.stem), trainer)
     assert letstune.rehearse(trainer_cls(), epochs=4, seed=2) == []
 
 

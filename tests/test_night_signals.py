@@ -23,7 +23,7 @@ from small_trainers import Climb, tune
 import letstune
 from letstune.rounds.blame import PREEMPTIONS, blameless, preempted
 from letstune.rounds.events import EpochFinished, TaskEnded, TrialFailed, WorkerDied
-from letstune.workers import supervisor
+from letstune.training import supervisor
 from letstune.workers.slot import Slot
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")

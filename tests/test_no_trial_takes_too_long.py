@@ -22,10 +22,10 @@ from letstune.rounds.events import (
     Task,
 )
 from letstune.runs.check import check_run
+from letstune.training import supervisor
 from letstune.training.stores import DirectoryStore
 from letstune.workers import process_executor as pool
 from letstune.workers import slot as slots
-from letstune.workers import supervisor
 from letstune.workers import worker_process as worker_processes
 from letstune.workers.job import Job
 from letstune.workers.process_executor import ProcessExecutor

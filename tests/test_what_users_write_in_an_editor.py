@@ -19,7 +19,7 @@ TRAINERS = """
 from typing import Any
 
 import letstune
-from letstune import EpochTrainer, Params, SimpleTrainer, rand
+from letstune import CommandTrainer, EpochTrainer, Params, SimpleTrainer, rand
 
 
 class P(Params):
@@ -63,9 +63,22 @@ class AsProperty(EpochTrainer[P]):
         return {self.metric: 1.0}
 
 
+class Script(CommandTrainer[P]):
+    metric = "accuracy"
+    process = "epoch"
+    folder = "scripts"
+    command = "{python} train.py --x={x}"
+
+
+def a_script() -> None:
+    for epoch, report in letstune.epochs(10, seed=3):
+        report(accuracy=epoch / 10)
+        report({"seed": report.seed})
+
+
 tuning = letstune.tune(AsAttribute(), 3)
 best: float = tuning.best.params.x
-others = [letstune.tune(one, 3) for one in (OfTheObject("a"), AsProperty())]
+others = [letstune.tune(one, 3) for one in (OfTheObject("a"), AsProperty(), Script())]
 """
 
 UNANNOTATED = TRAINERS.replace("dataset: object) -> None:", "dataset):")
@@ -147,7 +160,8 @@ def test_mistakes_are_found(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["basic", "strict"])
 def test_the_examples_and_pages_are_well_typed(mode: str, tmp_path: Path) -> None:
-    for example in (ROOT / "examples").glob("*.py"):
+    examples = [*(ROOT / "examples").glob("*.py"), ROOT / "examples" / "command" / "tune.py"]
+    for example in examples:
         (tmp_path / example.name).write_text(example.read_text())
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
         if page.stem == "executor":

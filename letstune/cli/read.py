@@ -1,4 +1,4 @@
-"""Commands that read a journal, and change nothing: status, trials, show, best and export."""
+"""Commands that read a journal, and change nothing: status, trials, show, best, export, log."""
 
 from __future__ import annotations
 
@@ -140,6 +140,38 @@ def export(journal: Path, kind: str | None, epochs: bool, raw: bool, output: Pat
         output.write_bytes(data)
     except OSError as error:
         raise click.ClickException(f"{output} cannot be written: {error.strerror}.") from error
+
+
+@commands.command()
+@JOURNAL
+@TRIAL
+@click.option("-f", "--follow", is_flag=True, help="Wait for more, while the run goes on.")
+@click.option("--raw", is_flag=True, help="Print its bytes as they are; see above.")
+def log(journal: Path, trial: int, follow: bool, raw: bool) -> None:
+    """Print what a trial has printed, in a worker on this machine.
+
+    Control characters are printed as symbols, and of a line that was written over, as by a progress
+    bar, what it was in the end.
+
+    \b
+    Examples:
+      letstune log digits.db 12
+      letstune log digits.db 12 --follow
+    """
+    from letstune.results.logs import read_log
+    from letstune.telling.echo import last_state
+
+    _load(journal).trial(trial)  # it may be that there is none
+    rest = b""
+    for data in read_log(journal, trial, follow=follow):
+        if raw:
+            put_bytes(data)
+            continue
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            put(last_state(line.decode(errors="replace")))
+    if rest:
+        put(last_state(rest.decode(errors="replace")))
 
 
 def _format_of(output: Path | None) -> str:

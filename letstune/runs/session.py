@@ -29,6 +29,7 @@ from letstune.rounds.streaks import Streaks
 from letstune.runs.agreement import Run, meet
 from letstune.runs.deadline import Deadline, seconds_left
 from letstune.runs.how import crowded
+from letstune.runs.logs import TrialLogs, log_limit
 from letstune.runs.loop import Runner
 from letstune.runs.request import Request, to_resume
 from letstune.runs.retrain import retrain
@@ -37,6 +38,7 @@ from letstune.runs.signing import signed_facts
 from letstune.runs.skip import forget_stop
 from letstune.runs.trust import load_trusted, refuse_untouched, store_of_checkpoint
 from letstune.space.params import Space
+from letstune.telling.echo import Echo
 from letstune.telling.lines import say
 from letstune.telling.observers import Audience
 from letstune.telling.progress import Progress
@@ -105,7 +107,7 @@ def _make_runner(opened: Journal, state: State, run: Run, shown: Progress) -> Ru
         space=run.space,
         sampler=run.sampler,
         store=run.store,
-        executor=_make_executor(run, state.plan, opened.path, token),
+        executor=_make_executor(run, state.plan, opened.path, token, shown),
         audience=Audience(shown, run.observers, state),
         token=token,
         passthrough_errors=run.asked.passthrough_errors,
@@ -116,7 +118,7 @@ def _make_runner(opened: Journal, state: State, run: Run, shown: Progress) -> Ru
     )
 
 
-def _make_executor(run: Run, plan: Plan, path: Path, token: str) -> Executor:
+def _make_executor(run: Run, plan: Plan, path: Path, token: str, shown: Progress) -> Executor:
     trainer, dataset, store = run.trainer, run.dataset, run.store
     job: object = InProcessJob(
         trainer=trainer, dataset=dataset, store=store, seed=plan.seed, horizon=plan.horizon
@@ -126,10 +128,25 @@ def _make_executor(run: Run, plan: Plan, path: Path, token: str) -> Executor:
 
         made = Job.of(trainer, dataset, store, journal=path, seed=plan.seed)
         job = replace(made, horizon=plan.horizon)
-    executor: Executor = run.executor.make(
-        job, token=token, epoch_timeout=plan.epoch_timeout, trial_timeout=plan.trial_timeout
-    )
+    given: dict[str, Any] = {
+        **{"token": token, "epoch_timeout": plan.epoch_timeout},
+        "trial_timeout": plan.trial_timeout,
+    }
+    if run.executor.name == "processes":
+        given["printed"] = _keep(path, Echo(shown.tell if shown.shows else say))
+    executor: Executor = run.executor.make(job, **given)
     return executor
+
+
+def _keep(path: Path, echo: Echo) -> Callable[[int, bytes], None]:
+    """Return what takes what trials print: for their logs, and for who looks on."""
+    logs = TrialLogs(path, log_limit())
+
+    def printed(trial: int, data: bytes) -> None:
+        logs.append(trial, data)
+        echo.show(trial, data)
+
+    return printed
 
 
 def results(

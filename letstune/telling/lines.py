@@ -5,6 +5,7 @@ Nothing else prints, so that no control character of a journal gets through.
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import suppress
 
@@ -15,6 +16,14 @@ def say(line: str) -> None:
     """Write a line to stderr, if that is still there: a terminal or pipe may be gone."""
     with suppress(OSError, ValueError):  # a closed file is a ValueError
         print(visible(line), file=sys.stderr, flush=True)
+
+
+def pass_on(data: bytes) -> None:
+    """Write what a worker has printed to this program's standard error, as if it had done so."""
+    with suppress(OSError):  # as for `say`
+        rest = memoryview(data if sys.__stderr__ is not None else b"")
+        while rest:
+            rest = rest[os.write(2, rest) :]
 
 
 def put(text: str = "") -> None:

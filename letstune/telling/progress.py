@@ -122,6 +122,11 @@ class Progress:
         self._live = Live(console=Console(stderr=True), auto_refresh=False, transient=True)
         self._live.start()
 
+    @property
+    def shows(self) -> bool:
+        """Whether it shows anything."""
+        return self._show
+
     def recorded(self, events: Sequence[Event], state: State) -> None:
         """See what was recorded."""
         self._state = state

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from letstune.errors import PickleError, PlanError
 from letstune.rounds.pickles import Pickle
-from letstune.training.trainer import Trainer
+from letstune.training.trainer import FOLDER, Trainer
 from letstune.training.unpickler import loads
 
 DATASET_LIMIT: Final = 64 * 2**20
@@ -122,7 +122,8 @@ def fingerprint(trainer: object, script: Path | None = None) -> str:
     by_value = {"__main__", *cloudpickle.list_registry_pickle_by_value()}
     module = sys.modules.get(type(trainer).__module__)
     file = script or getattr(module, "__file__", None)
-    parts: list[object] = [_plain(getattr(trainer, "__dict__", {}))]
+    fields = getattr(trainer, "__dict__", {})
+    parts: list[object] = [_plain({k: v for k, v in fields.items() if k != FOLDER})]
     own = script is not None or type(trainer).__module__ in by_value
     if own and file is not None and Path(file).is_file():
         parts.append(Path(file).read_bytes())

@@ -33,6 +33,10 @@ _STREAM: Final = "__letstune_stream__"
 _RNG: Final = "__letstune_rng__"
 HORIZON: Final = "__letstune_horizon__"
 """Where a trainer keeps how many epochs a trial has at most."""
+LIMIT: Final = "__letstune_limit__"
+"""Where it keeps how many epochs its trial has when the task ends; None if that depends on time."""
+FOLDER: Final = "__letstune_folder__"
+"""Where a trainer that runs commands keeps in which folder the run was begun."""
 TRAINING: Final = "__letstune_training__"
 """Where a trainer keeps what is to be closed before another training begins, if anything is."""
 
@@ -105,6 +109,9 @@ class Trainer(ABC, Generic[P]):
             Greater is better; with a leading minus, as ``"-valid_loss"``, less is better. The
             trainer returns ``valid_loss`` as it is in both cases.
             """
+
+    def __letstune_check__(self) -> None:
+        """Refuse a trainer of this kind that cannot be driven, before a run."""
 
     @abstractmethod
     def load_dataset(self, dataset: Any) -> None:
@@ -245,6 +252,7 @@ def check_trainer(trainer: Trainer[Any]) -> str:
             'metric values that it returns, for instance metric = "accuracy", or "-valid_loss" '
             "if less is better."
         )
+    trainer.__letstune_check__()
     return directed(trainer, metric)
 
 

@@ -21,7 +21,15 @@ from letstune.rounds.seeding import Purpose, frameworks
 from letstune.space.params import Params
 from letstune.training.checkpoints import Checkpoint, Keeper
 from letstune.training.stores import Store
-from letstune.training.trainer import HORIZON, SimpleTrainer, Trainer, begin, forget, metric_values
+from letstune.training.trainer import (
+    HORIZON,
+    LIMIT,
+    SimpleTrainer,
+    Trainer,
+    begin,
+    forget,
+    metric_values,
+)
 
 Outcome = tuple[list[Event | TaskEnded], BaseException | None]
 """What is to be recorded together, and the exception behind it, if it is a failure."""
@@ -203,6 +211,8 @@ class Worker:
         """Bring the model to where the task's next epoch begins."""
         number, params = task.trial, self.assignment.params_cls.from_json(task.params)
         self._forget()
+        if self._trainer is not None:
+            self._trainer.__dict__[LIMIT] = None if task.timed else int(task.limit)
         if task.checkpoint is None:
             model = self._begin(Purpose.CREATE_MODEL, number, 0)
             _call(model.create_model, params)

@@ -15,7 +15,7 @@ from letstune.workers.experience import Experience
 from letstune.workers.job import Job
 from letstune.workers.machine import thread_limits
 from letstune.workers.messages import ENDINGS
-from letstune.workers.slot import GRACE, SUSPENDED, Slot
+from letstune.workers.slot import GRACE, SUSPENDED, Printed, Slot
 
 NOTICE: Final = 8.0
 """How long epochs in flight have when the whole job is ended, in seconds.
@@ -38,6 +38,7 @@ class ProcessExecutor(Executor):
         threads: how many threads the libraries of each may have; by default its share of the cores.
         epoch_timeout: how long one epoch may take, in seconds.
         trial_timeout: how long the epochs of a trial may take in all, in seconds.
+        printed: takes what a trial has printed; see `Slot`.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class ProcessExecutor(Executor):
         threads: int | None = None,
         epoch_timeout: float | None = None,
         trial_timeout: float | None = None,
+        printed: Printed | None = None,
     ) -> None:
         self.slots = workers
         self._file = job.spool()
@@ -70,6 +72,7 @@ class ProcessExecutor(Executor):
                 epoch_timeout=epoch_timeout,
                 trial_timeout=trial_timeout,
                 experience=experience,
+                printed=printed,
             )
             for number in range(workers)
         ]
@@ -84,6 +87,8 @@ class ProcessExecutor(Executor):
         until = time.monotonic() + TICK
         while self._raised is None:
             self._end_with_the_job()
+            for slot in self._slots:
+                slot.pump()
             found, self._ended = self._ended, []
             places = [(waitable, slot) for slot in self._slots for waitable in slot.waitables]
             soonest = min(until, *(slot.deadline for slot in self._slots))

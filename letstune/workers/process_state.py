@@ -15,8 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from letstune.training.supervisor import STACKS
 from letstune.workers.messages import Change
-from letstune.workers.supervisor import STACKS
 
 _LIMITS: Final = {
     number: name  # the first one: RLIMIT_NOFILE is RLIMIT_OFILE as well

@@ -6,7 +6,7 @@ It knows of no runner and no journal: an executor on another machine has slots a
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import IO, Any, Final
 
@@ -64,6 +64,10 @@ GRACE: Final = 5.0
 """How long a process has to end by itself when asked to, in seconds."""
 
 
+Printed = Callable[[int, bytes], None]
+"""Takes the id of a trial, and what that has printed."""
+
+
 class Slot:
     """Trains one task at a time.
 
@@ -75,6 +79,8 @@ class Slot:
         trial_timeout: how long the epochs of a trial may take in all, in seconds: then it is
             stopped, and keeps what it has.
         experience: what is known of the trainer; slots may share it.
+        printed: takes what a trial has printed, b"" for its end; by default, that goes to this
+            program's stderr.
 
     Attributes:
         ending: whether a worker of it was told to end from outside, as the whole job is then.
@@ -92,6 +98,7 @@ class Slot:
         epoch_timeout: float | None = None,
         trial_timeout: float | None = None,
         experience: Experience | None = None,
+        printed: Printed | None = None,
     ) -> None:
         self.ending = False
         self._experience = Experience() if experience is None else experience
@@ -99,6 +106,7 @@ class Slot:
         self._time = Timeouts(epoch_timeout, trial_timeout)
         self.killed: list[str] = []
         self.dropped: list[str] = []
+        self._printed = printed
         self._job = job
         self._token = token
         self._environment = environment
@@ -145,6 +153,7 @@ class Slot:
 
     def start(self, task: Task) -> None:
         """Begin to train a task, in a new process if there is none."""
+        self.pump()  # what it has printed until now is of the task before
         self._forget()
         self._work = work = Work(task)
         self._in_flight = True
@@ -160,6 +169,9 @@ class Slot:
         self._fresh = self._process is None
         if self._process is None:
             self._process = self._spawn()
+        if self._printed is not None and self._process.trial not in (-1, task.trial):
+            self._printed(self._process.trial, b"")
+        self._process.trial = task.trial
         self._process.send(task)
         if self._ready:
             self._silence.begin("first epoch", work.what, work.untold)
@@ -173,7 +185,26 @@ class Slot:
             f"{self._token}-{self._started}",
             self._environment,
             told=self._time.any,
+            kept=self._printed is not None,
         )
+
+    def pump(self) -> None:
+        """Hand on what has been printed."""
+        for process in [*self._given_up, *([self._process] if self._process else [])]:
+            self._pump(process)
+
+    def _pump(self, process: WorkerProcess) -> None:
+        if self._printed is not None:
+            for data in process.printed():
+                self._printed(process.trial, data)
+
+    def _close(self, process: WorkerProcess, timeout: float) -> None:
+        """End a process, if it has not ended, within some seconds, and hear its last words."""
+        process.close(timeout)
+        self._pump(process)
+        process.let_go()
+        if self._printed is not None and process.trial >= 0:
+            self._printed(process.trial, b"")
 
     def answer(self, go_on: bool) -> None:
         """Let the worker go on to the next epoch, or end its task, if it has asked."""
@@ -207,7 +238,7 @@ class Slot:
         for old in [process for process in self._given_up if process.ended()]:
             for message in old.receive():
                 self._drop(message)
-            old.close(GRACE)
+            self._close(old, GRACE)
             self._given_up.remove(old)
         process = self._process
         if process is None:
@@ -215,7 +246,9 @@ class Slot:
         end = process.ended()  # asked first, so that all it said before is heard
         self.ending = self.ending or signal.SIGTERM in process.signals
         deliveries = []
-        for message in process.receive():
+        messages = process.receive()
+        self._pump(process)  # before them, as they are told when all is printed
+        for message in messages:
             deliveries += self._hear(process, message)
         if end is not None:
             deliveries += self._bury(process, end)
@@ -426,7 +459,7 @@ class Slot:
 
     def _retire(self, process: WorkerProcess) -> None:
         """Let go of a process that has ended."""
-        process.close(GRACE)
+        self._close(process, GRACE)
         self.killed.append(process.token)
         self._process, self._ready = None, False
 
@@ -446,5 +479,5 @@ class Slot:
     def close(self, timeout: float) -> None:
         """End what is left, by force if it takes longer than that, in seconds."""
         for process in [*self._given_up, *([self._process] if self._process else [])]:
-            process.close(timeout)
+            self._close(process, timeout)
         self._given_up, self._process = [], None

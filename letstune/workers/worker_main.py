@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import faulthandler
 import fcntl
+import io
 import os
 import resource
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -22,6 +24,7 @@ from typing import Any, Final
 from letstune.rounds.events import EpochFinished, Task, TaskEnded, TrialFailed
 from letstune.rounds.seeding import Purpose
 from letstune.training.script import standing_in
+from letstune.training.supervisor import OUTSIDE, STACKS
 from letstune.training.trainer import TRAINING
 from letstune.training.worker import Worker, told
 from letstune.workers.job import Job
@@ -37,8 +40,8 @@ from letstune.workers.messages import (
     Signalled,
     pack,
 )
+from letstune.workers.output import flush
 from letstune.workers.process_state import ProcessState, identity
-from letstune.workers.supervisor import OUTSIDE, STACKS
 
 HIGH: Final = 900
 """Where the descriptors of letstune's own begin, out of the reach of ``os.closerange(3, 256)``."""
@@ -64,6 +67,7 @@ class _Owner:
             mine = False
         if not mine:  # by now, it may be a file of the trainer's, into which to write is to harm
             os._exit(CUT_OFF)
+        flush()  # so that who hears it finds all that was printed before
         try:
             if self._signals:  # ahead of a failure that they may be behind
                 heard, self._signals[:] = list(self._signals), []
@@ -90,6 +94,9 @@ def main(data: int, log: int, job: int, token: str, told: bool) -> None:
         token: names this worker.
         told: whether the owner wants to know of each beginning.
     """
+    for stream in (sys.stdout, sys.stderr):  # it is no terminal, and yet somebody may wait for it
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True)
     signals = _leave_signals_to_the_owner()
     data, log, job = map(_put_away, (data, log, job))
     faulthandler.enable(log)

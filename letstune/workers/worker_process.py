@@ -21,8 +21,10 @@ from typing import IO, Any, Final, NamedTuple
 
 from letstune.errors import WorkerError
 from letstune.telling.lines import say
-from letstune.workers import import_order, supervisor
+from letstune.training import supervisor
+from letstune.workers import import_order
 from letstune.workers.messages import Message
+from letstune.workers.output import Output
 
 MARK: Final = "LETSTUNE_WORKER"
 """The environment variable by which a worker, and all that it starts, is known."""
@@ -44,23 +46,25 @@ class Ended(NamedTuple):
 
 
 def _supervise(
-    control: int, files: list[int], code: str, environment: Mapping[str, str]
+    control: int, files: list[int], code: str, environment: Mapping[str, str], printed: int | None
 ) -> subprocess.Popen[bytes]:
     """Start a supervisor, which starts a worker that runs the code and has the files open.
 
     Raises:
         OSError: it cannot be started.
     """
+    usual = subprocess.DEVNULL if sys.__stderr__ is None else 2
     return subprocess.Popen(
         [
             *(sys.executable, "-I", "-S", str(Path(supervisor.__file__))),
-            *(str(control), ",".join(map(str, files))),
+            *("worker", ",".join(map(str, [control, *files]))),
             *(sys.executable, "-P", "-c", code),
         ],
         env=environment,
         stdin=subprocess.DEVNULL,
         # A program's output is not for what its workers print.
-        stdout=subprocess.DEVNULL if sys.__stderr__ is None else 2,
+        stdout=usual if printed is None else printed,
+        stderr=printed,
         pass_fds=[control, *files],
         start_new_session=True,
     )
@@ -74,8 +78,10 @@ class WorkerProcess:
         token: names the worker; no other one, of any run, has the same.
         environment: variables of its own.
         told: whether it shall tell of each call of the trainer that may take too long.
+        kept: whether what it prints is for `printed`; else, it goes to this program's stderr.
 
     Attributes:
+        trial: the one that it trains, or has trained last; -1 if there was none.
         signals: those that came to it from outside, as far as `ended` has heard.
 
     Raises:
@@ -83,7 +89,13 @@ class WorkerProcess:
     """
 
     def __init__(
-        self, job: IO[bytes], token: str, environment: Mapping[str, str], *, told: bool = False
+        self,
+        job: IO[bytes],
+        token: str,
+        environment: Mapping[str, str],
+        *,
+        told: bool = False,
+        kept: bool = False,
     ) -> None:
         if os.name == "nt":
             raise WorkerError(
@@ -92,9 +104,11 @@ class WorkerProcess:
             )
         self.token = token
         self.pid = 0
+        self.trial = -1
         self.signals: list[int] = []
         self._heard = b""
         self._ended: Ended | None = None
+        self._output = _output() if kept else None
         mine, data = socket.socketpair()
         self.control, control = socket.socketpair()
         self._log = tempfile.TemporaryFile(prefix="letstune-")  # noqa: SIM115 (lives as long as this)
@@ -103,16 +117,18 @@ class WorkerProcess:
         with data, control, _blocked_signals():
             try:
                 self._supervisor = _supervise(
-                    control.fileno(), files, code, {**os.environ, **environment, MARK: token}
+                    control.fileno(),
+                    files,
+                    code,
+                    {**os.environ, **environment, MARK: token},
+                    None if self._output is None else self._output.file,
                 )
             except OSError as error:
                 mine.close()
                 self.control.close()
                 self._log.close()
-                raise WorkerError(
-                    f"A worker process cannot be started: {error}. Nothing is lost: resume with "
-                    "fewer workers, or when there is room."
-                ) from error
+                self.let_go()
+                raise _unstartable(error) from error
         self.control.setblocking(False)
         self.connection = Connection(mine.detach())
 
@@ -130,6 +146,17 @@ class WorkerProcess:
         except (EOFError, OSError):
             self.connection.close()
         return messages
+
+    def printed(self) -> Iterator[bytes]:
+        """Yield what it has printed since the last call."""
+        if self._output is not None:
+            yield from self._output.read()
+
+    def let_go(self) -> None:
+        """Let what it prints from now on be lost."""
+        if self._output is not None:
+            self._output.close()
+            self._output = None
 
     @property
     def waitables(self) -> list[Any]:
@@ -236,6 +263,20 @@ class WorkerProcess:
         with suppress(subprocess.TimeoutExpired):
             self._supervisor.wait(timeout)
         return self._supervisor.returncode is not None
+
+
+def _output() -> Output:
+    try:
+        return Output()
+    except OSError as error:
+        raise _unstartable(error) from error
+
+
+def _unstartable(error: OSError) -> WorkerError:
+    return WorkerError(
+        f"A worker process cannot be started: {error}. Nothing is lost: resume with "
+        "fewer workers, or when there is room."
+    )
 
 
 @contextmanager

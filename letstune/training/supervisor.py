@@ -1,7 +1,7 @@
-"""Stands between a worker process and its owner, and outlives neither.
+"""Stands between a worker process, or a command that trains, and its owner, and outlives neither.
 
-A script of its own that needs the standard library only: a worker's owner runs it as
-``python supervisor.py CONTROL CLOSE,... COMMAND ...``, and it runs the command. Why another
+A script of its own that needs the standard library only: the owner runs it as
+``python supervisor.py worker CONTROL,CLOSE,... COMMAND ...``, and it runs the command. Why another
 process: the worker itself may hang in C code that never lets a thread of Python look around, and
 the owner may be killed. This one does nothing but wait, so it always can:
 
@@ -75,10 +75,13 @@ class Supervisor:
         control: a socket to the owner.
         close: what only the command is to have open.
         command: the program and its arguments.
+        held: whether signals that ask for a stop are held back until it has handlers. That is for
+            a worker; a script would never let go of them, nor would what it starts.
     """
 
-    def __init__(self, control: int, close: list[int], command: list[str]) -> None:
+    def __init__(self, control: int, close: list[int], command: list[str], *, held: bool) -> None:
         self._control = control
+        self._held = held
         self._owner = os.getppid()
         self._ended: tuple[int, int] | None = None
         self._patience = math.inf
@@ -104,7 +107,7 @@ class Supervisor:
             return worker
         try:
             os.setsid()
-            signal.pthread_sigmask(signal.SIG_SETMASK, OUTSIDE)  # until it has its own handlers
+            signal.pthread_sigmask(signal.SIG_SETMASK, OUTSIDE if self._held else [])
             for which in (*OUTSIDE, signal.SIGCHLD):
                 signal.signal(which, signal.SIG_DFL)
             _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -214,4 +217,5 @@ def _children() -> list[int]:
 
 
 if __name__ == "__main__":
-    Supervisor(int(sys.argv[1]), [int(n) for n in sys.argv[2].split(",")], sys.argv[3:]).run()
+    what, (mine, *others), words = sys.argv[1], map(int, sys.argv[2].split(",")), sys.argv[3:]
+    Supervisor(mine, others, words, held=what == "worker").run()
