@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from letstune.errors import CheckpointError, Interrupted, StopTraining, TrainerError
-from letstune.rounds.events import EpochFinished, Event, Task, TaskEnded, TrialFailed, TrialStopped
+from letstune.rounds.events import (
+    EpochFinished,
+    Event,
+    Stored,
+    Task,
+    TaskEnded,
+    TrialFailed,
+    TrialStopped,
+)
 from letstune.rounds.metric import standing
 from letstune.rounds.seeding import Purpose, frameworks
 from letstune.space.params import Params
@@ -142,7 +150,11 @@ class Worker:
         number, epoch, seconds = task.trial, task.epochs, task.seconds
         try:
             self._start(task)
+            stored = None  # of the epoch before, unless the model has just been loaded from it
             while (seconds if task.timed else epoch) < task.limit:
+                if stored is not None and self._reloads:
+                    self._forget()
+                    self._load(task, epoch - 1, stored)
                 finished, *stopped = self._epoch(number, epoch, task.attempt)
                 if epoch == task.epochs:
                     self._warn_of_late_imports(number)
@@ -151,6 +163,7 @@ class Worker:
                     return
                 epoch += 1
                 seconds += finished.seconds
+                stored = finished.checkpoint
         except StopTraining as stop:
             if stop.metric_values is not None:
                 raise _RaisedError(
@@ -201,21 +214,49 @@ class Worker:
 
     def _start(self, task: Task) -> None:
         """Bring the model to where the task's next epoch begins."""
-        number, params = task.trial, self.assignment.params_cls.from_json(task.params)
+        number = task.trial
         self._forget()
         if task.checkpoint is None:
+            params = self.assignment.params_cls.from_json(task.params)
             model = self._begin(Purpose.CREATE_MODEL, number, 0)
             _call(model.create_model, params)
         else:
-            what = f"The checkpoint of epoch {task.loaded} of trial {number}"
-            # Fetched before load() is called, so that whatever load() raises is the trial's.
-            with self._keeper.fetched(task.checkpoint, what) as path:
-                model = self._begin(Purpose.LOAD, number, task.loaded)
-                _call(model.load, Checkpoint(lambda: path), params)
+            self._load(task, task.loaded, task.checkpoint)
         # Recorded epochs whose model nobody kept: the plan has grown since, or the trainer saves
         # nothing. Their seeds being the same, they come out the same.
         for epoch in range(task.loaded + 1, task.epochs):
-            _call(self._begin(Purpose.TRAIN, number, epoch).train_epoch, epoch)
+            model = self._begin(Purpose.TRAIN, number, epoch)
+            _call(model.train_epoch, epoch)
+            if self._reloads:
+                self._reload(task, epoch)
+
+    @property
+    def _reloads(self) -> bool:
+        """Whether the trainer saves and loads before every epoch but the first.
+
+        Not before that: it always begins with `create_model`, however often a run is interrupted,
+        and there are trainers that have nothing to save yet.
+        """
+        return getattr(self._model, "reload", False) is True
+
+    def _load(self, task: Task, epoch: int, stored: Stored) -> None:
+        """Load the model that was saved after an epoch."""
+        what = f"The checkpoint of epoch {epoch} of trial {task.trial}"
+        # Fetched before load() is called, so that whatever load() raises is the trial's.
+        with self._keeper.fetched(stored, what) as path:
+            self._load_from(path, task, epoch)
+
+    def _load_from(self, path: Path, task: Task, epoch: int) -> None:
+        params = self.assignment.params_cls.from_json(task.params)
+        model = self._begin(Purpose.LOAD, task.trial, epoch)
+        _call(model.load, Checkpoint(lambda: path), params)
+
+    def _reload(self, task: Task, epoch: int) -> None:
+        """Save and load a model whose epoch is recorded, and is not going to be stored."""
+        with self._keeper.passed_on(partial(_save, self._model, [])) as path:
+            if path is not None:  # else, it was not loaded then, either
+                self._forget()
+                self._load_from(path, task, epoch)
 
     def _forget(self) -> None:
         """Take back what fields the trainer was given since `load_dataset`.
