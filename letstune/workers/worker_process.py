@@ -74,6 +74,7 @@ class WorkerProcess:
         token: names the worker; no other one, of any run, has the same.
         environment: variables of its own.
         told: whether it shall tell of each call of the trainer that may take too long.
+        main: the module of what runs in it.
 
     Attributes:
         signals: those that came to it from outside, as far as `ended` has heard.
@@ -83,7 +84,13 @@ class WorkerProcess:
     """
 
     def __init__(
-        self, job: IO[bytes], token: str, environment: Mapping[str, str], *, told: bool = False
+        self,
+        job: IO[bytes],
+        token: str,
+        environment: Mapping[str, str],
+        *,
+        told: bool = False,
+        main: str = import_order.MAIN,
     ) -> None:
         if os.name == "nt":
             raise WorkerError(
@@ -99,7 +106,7 @@ class WorkerProcess:
         self.control, control = socket.socketpair()
         self._log = tempfile.TemporaryFile(prefix="letstune-")  # noqa: SIM115 (lives as long as this)
         files = [data.fileno(), self._log.fileno(), job.fileno()]
-        code = import_order.code((*files, token, told))
+        code = import_order.code((*files, token, told), main)
         with data, control, _blocked_signals():
             try:
                 self._supervisor = _supervise(
