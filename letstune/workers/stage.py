@@ -24,10 +24,9 @@ from typing import Any, Final, NamedTuple
 
 from letstune.rounds.events import Event, Stored, Task, TaskEnded, TrialFailed
 from letstune.training.audit import Parts
-from letstune.training.parts import Anatomy, Path, holder
+from letstune.training.parts import Path, holder
 from letstune.training.script import standing_in
 from letstune.training.stores import temporary
-from letstune.training.trainer import TRAINING
 from letstune.training.worker import Worker
 from letstune.workers.job import Job
 from letstune.workers.messages import ENDINGS, Raised, pack
@@ -36,8 +35,6 @@ from letstune.workers.worker_main import leave_signals_to_the_owner, put_away
 _DEVICES: Final = ("/dev/nvidia", "/dev/kfd", "/dev/dri")
 _UNFORKABLE: Final = {"jax", "tensorflow"}
 """What has threads as soon as it is imported, and hangs in a fork."""
-_OWN: Final = ("params", "run", "seed", "self")
-"""Fields of a trainer, or names in a function that trains, that letstune provides."""
 
 
 class Piece(NamedTuple):
@@ -133,21 +130,7 @@ class Looking(Worker):
 
     def _look(self) -> None:
         if self.piece.looks:
-            anatomy = Anatomy(self._alive)
-            fields = self._root().items()
-            self._looks.append(
-                {
-                    ("field", name): anatomy.of(value)
-                    for name, value in fields
-                    if name not in _OWN and not name.startswith("__letstune_")
-                }
-            )
-
-    def _root(self) -> dict[str, Any]:
-        """Return the fields of the trainer; of one that trains in a function, its names as well."""
-        fields = dict(vars(self._trainer))
-        frame = getattr(getattr(fields.get(TRAINING), "_yielded", None), "gi_frame", None)
-        return {**getattr(frame, "f_locals", {}), **fields}
+            self._looks.append(self.noted(self._alive))
 
 
 class Watch:
