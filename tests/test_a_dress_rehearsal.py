@@ -156,6 +156,26 @@ def test_what_comes_out_differently_is_told_once(
     assert found
     assert float(found[1]) - float(found[2]) == 0.375  # 0.5 instead of 0.125
     assert "save and load do not keep all" in line
+    assert line.endswith(
+        "Not the same after the load, and perhaps the reason: model['step']: 0.25 became 1."
+    )
+
+
+class Stumbling(Forgetful):
+    """Fails when it is trained once more for the reason."""
+
+    def create_model(self, params: Place) -> None:
+        if any(epoch == 2 for _, epoch in EPOCHS):
+            raise ValueError("the reason")
+        super().create_model(params)
+
+
+def test_who_fails_in_search_of_the_reason_is_not_stopped(path: Path, capfd: Any) -> None:
+    tuning = tune(Stumbling(), path, n_trials=1)
+    assert tuning.finished
+    assert not tuning.errors
+    (line,) = told(capfd.readouterr().err)
+    assert "perhaps the reason" not in line
 
 
 def test_times_among_the_metrics_are_not_taken_for_a_mistake(path: Path, capfd: Any) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import os
 import re
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -42,6 +44,21 @@ def option(text: str) -> tuple[str, Any]:
         return key, json.loads(value)
     except ValueError:
         return key, value
+
+
+def path_or_value(text: str) -> tuple[object, str]:
+    """Read a dataset; return it, and what it was taken as.
+
+    >>> path_or_value("[1, 2]")
+    ([1, 2], 'a Python value, [1, 2]')
+    """
+    if os.path.exists(text):  # noqa: PTH110 (Path.exists() raises if the text is no path at all)
+        return text, "a path, which is there"
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text, f"text, since there is no such path in {Path.cwd()}, and it is no Python value"
+    return value, f"a Python value, {value!r:.200}"
 
 
 def rounds(text: str) -> list[int] | list[timedelta]:

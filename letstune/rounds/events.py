@@ -16,6 +16,9 @@ class Task(NamedTuple):
     ``epochs`` epochs are recorded already, ``seconds`` long in all. Training starts from the
     checkpoint of epoch ``loaded`` (-1: from a new model), so the epochs from ``loaded + 1`` to
     ``epochs - 1``, if any, are trained again without being recorded again.
+
+    ``expected`` is the repr of the metric that the task's one epoch should have, if that is known:
+    if it has another, the worker looks for the reason.
     """
 
     trial: int
@@ -27,6 +30,7 @@ class Task(NamedTuple):
     timed: bool
     loaded: int = -1
     checkpoint: Stored | None = None
+    expected: str | None = None
 
 
 class Stored(NamedTuple):
@@ -119,9 +123,13 @@ class SpaceExhausted(NamedTuple):
 
 
 class TaskEnded(NamedTuple):
-    """An executor is done with a task. The only event that is not journalled."""
+    """An executor is done with a task. The only event that is not journalled.
+
+    ``found`` is why the metric is not the one that was expected, if that was found.
+    """
 
     trial: int
+    found: str = ""
 
 
 Event = (

@@ -15,6 +15,7 @@ from letstune.rounds.events import (
     EpochFinished,
     Event,
     Task,
+    TaskEnded,
     TrialFailed,
     TrialStopped,
     WorkerDied,
@@ -97,6 +98,7 @@ class DressRehearsal:
             timed=False,
             loaded=epoch - 1,
             checkpoint=trial.kept[epoch - 1],
+            expected=repr(self._recorded.metrics.get(metric_name(state.plan.metric))),
         )
         return [again, *first]
 
@@ -112,6 +114,10 @@ class DressRehearsal:
                     self._compare(event.metrics, stopped, metric)
                 case TrialStopped() if not self.done:
                     self._compare({}, stopped, metric)
+                case TaskEnded(_, found) if found and self.remark:
+                    self.remark += f" Not the same after the load, and perhaps the reason: {found}."
+                case TrialFailed() | WorkerDied() if self.done:
+                    pass  # it was in search of the reason
                 case TrialFailed():
                     self._fail(event.message, event.traceback, only=len(state.limits) == 1)
                 case WorkerDied() if not preempted(event):

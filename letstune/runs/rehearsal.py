@@ -8,8 +8,10 @@ shows it.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
-from contextlib import redirect_stderr
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import closing, redirect_stderr
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -17,10 +19,16 @@ from typing import Any, NamedTuple
 from letstune._public import public
 from letstune.errors import TrainerError
 from letstune.results.results import TuningResults
+from letstune.results.trials import Trial
+from letstune.rounds.metric import metric_name
 from letstune.rounds.numbers import whole_number
-from letstune.rounds.plan import Rounds
+from letstune.runs.pieces import Looked, Resumed, Stage, in_pieces, look, with_reloads
 from letstune.runs.tuning import tune
+from letstune.runs.what_it_means import Learned, what_it_means
+from letstune.training.generator import GeneratorTrainer
+from letstune.training.stores import DirectoryStore
 from letstune.training.trainer import SimpleTrainer, Trainer
+from letstune.workers.job import Job
 
 
 class Difference(NamedTuple):
@@ -28,7 +36,8 @@ class Difference(NamedTuple):
 
     ``what`` is the metric, or ``status``, if the trial ended differently; ``straight`` and
     ``resumed`` are its values, None where there is none. The status of a failed trial includes the
-    message.
+    message. If it is a field of the trainer that is not the same after ``load``, ``what`` is that,
+    such as ``scheduler.best``, and the values are texts.
     """
 
     trial: int
@@ -36,6 +45,18 @@ class Difference(NamedTuple):
     what: str
     straight: float | str | None
     resumed: float | str | None
+
+
+class Rehearsal(list[Difference]):
+    """The differences, first those of metric values; none, if all is well.
+
+    Attributes:
+        remarks: what they mean, and what may be behind them, in words.
+    """
+
+    def __init__(self, differences: Iterable[Difference] = (), remarks: Iterable[str] = ()) -> None:
+        super().__init__(differences)
+        self.remarks = tuple(remarks)
 
 
 @public("letstune")
@@ -46,21 +67,27 @@ def rehearse(
     n_trials: int = 3,
     epochs: int = 3,
     seed: int = 0,
-) -> list[Difference]:
+) -> Rehearsal:
     """Return where training in pieces differs from training straight on; nothing if it never does.
 
     It trains the same random trials twice: once from the first epoch to the last, and once in
-    pieces, as if the run were killed after each epoch. For each epoch, a new process loads the
-    dataset, and then the model of one trial after another. After each epoch, the better half of the
-    trials goes on. Metric values are compared to the last bit. Nothing is kept.
+    pieces, as if the run were killed after each epoch. After each epoch, the better half of the
+    trials goes on. Metric values are compared to the last bit.
+
+    Then it looks at the trainer itself: after an epoch, what of it is not the same once it was
+    saved and loaded? So it finds what has no effect yet, such as a forgotten scheduler. Nothing is
+    kept.
+
+    All this is done in two other processes that load the dataset: one trains straight on, and of
+    the other, each piece gets a fork; or a process each, where forks are not safe: on macOS, or if
+    `load_dataset` has used a GPU or begun threads.
 
     A `SimpleTrainer` has only one epoch, so this only shows whether it depends on nothing but its
     seeds.
 
     Args:
         trainer: the trainer that is going to be tuned.
-        dataset: passed to its `load_dataset`, which is called once for each epoch, and once more. A
-            part of the real dataset may be enough.
+        dataset: passed to its `load_dataset`. A part of the real dataset may be enough.
         n_trials: how many trials to train. One alone does not show what trials leave behind for
             others.
         epochs: how many epochs to train each of them, 2 or more.
@@ -84,50 +111,105 @@ def rehearse(
     ...         self.speed /= 2  # which the default of save does not save
     ...         self.model += self.speed
     ...         return {"place": self.model}
-    >>> for difference in letstune.rehearse(Forgetful()):
-    ...     print(difference.trial, difference.epoch, difference.what)  # it has no speed any more
+    >>> found = letstune.rehearse(Forgetful())
+    >>> for difference in found:
+    ...     print(difference.trial, difference.epoch, difference.what)
     0 1 status
     2 1 status
+    >>> print(found.remarks[0])
+    Not the same after a load, and perhaps the reason: speed is missing.
     """
     whole_number("epochs", epochs, 2)
     simple = isinstance(trainer, SimpleTrainer)
-    straight = None if simple else [epochs]
-    pieces = [None] if simple else [Rounds([1] * n, keep=0.5) for n in range(1, epochs + 1)]
     options: dict[str, Any] = {"dataset": dataset, "seed": seed, "workers": 1, "progress": False}
-    options |= {"max_failures": 0, "rehearse": False}
+    options |= {"max_failures": 0, "rehearse": False, "rounds": None if simple else [epochs]}
     with TemporaryDirectory(prefix="letstune-") as name:
         folder = Path(name)
-        # Lines about the journals are of no use, since these are gone in the end. The trainer's own
+        # Lines about the journal are of no use, since it is gone in the end. The trainer's own
         # lines come from the worker, and are not held back.
         with redirect_stderr(io.StringIO()):
-            once = tune(trainer, n_trials, journal=folder / "a.db", rounds=straight, **options)
-            if once.errors and all(trial.status == "failed" for trial in once):
-                which = "The only trial" if len(once) == 1 else f"All of the {len(once)} trials"
-                raise TrainerError(
-                    f"{which} failed, so there is nothing to compare. Mend "
-                    f"the trainer; the first one failed with:\n{once.errors[0].traceback}"
-                )
-            for rounds in pieces:
-                again = tune(trainer, n_trials, journal=folder / "b.db", rounds=rounds, **options)
-        return list(_differences(once, again))
+            once = tune(trainer, n_trials, journal=folder / "a.db", **options)
+        if once.errors and all(trial.status == "failed" for trial in once):
+            which = "The only trial" if len(once) == 1 else f"All of the {len(once)} trials"
+            raise TrainerError(
+                f"{which} failed, so there is nothing to compare. Mend "
+                f"the trainer; the first one failed with:\n{once.errors[0].traceback}"
+            )
+        store = DirectoryStore(folder / "pieces")
+        job = Job.of(trainer, dataset, store, journal=folder / "a.db", seed=seed)
+        job = replace(job, horizon=None if simple else epochs)
+        # Not until the other process has ended: together, they might need too much memory.
+        with closing(Stage(job, secrets.token_hex(4))) as stage:
+            return _compare(trainer, stage, once, epochs)
 
 
-def _differences(straight: TuningResults[Any], resumed: TuningResults[Any]) -> Iterator[Difference]:
-    messages = {error.trial_id: f"failed: {error.message}" for error in resumed.errors}
-    for trial in sorted(resumed, key=lambda trial: trial.trial_id):
-        other, found = straight.trial(trial.trial_id), False
-        for before, after in zip(other.epochs, trial.epochs, strict=False):
-            values, again = before.metric_values, after.metric_values
+def _compare(
+    trainer: Trainer[Any], stage: Stage, once: TuningResults[Any], epochs: int
+) -> Rehearsal:
+    """Train in pieces, and look at the trainer; return what is not the same."""
+    simple = isinstance(trainer, SimpleTrainer)
+    again = in_pieces(stage, once, 1 if simple else epochs)
+    found = list(_differences(once, again))
+    looked, cured = None, False
+    reloads = getattr(trainer, "reload", False) is True
+    if not simple:
+        looked = _look(trainer, stage, once, thorough=bool(found))
+        if not reloads and (looked is None or not looked.audit.wrong):
+            cured = _is_cured(stage, found, again)
+    remarks = what_it_means(
+        [(each.trial, each.epoch) for each in found],
+        Learned(once, again, metric_name(once.metric)),
+        looked,
+        cured=cured,
+        reloads=reloads,
+    )
+    if looked is not None and not reloads:
+        trial = _first(once)
+        found += [
+            Difference(trial.trial_id, 0, each.where, *each.shown) for each in looked.audit.wrong
+        ]
+    return Rehearsal(found, remarks)
+
+
+def _first(once: TuningResults[Any]) -> Trial[Any]:
+    """Return the first trial, of those with the most epochs."""
+    return min(once, key=lambda trial: (-len(trial.epochs), trial.trial_id))
+
+
+def _look(
+    trainer: Trainer[Any], stage: Stage, once: TuningResults[Any], *, thorough: bool
+) -> Looked | None:
+    trial = _first(once)
+    if len(trial.epochs) < 2:
+        return None
+    in_a_function = isinstance(trainer, GeneratorTrainer)
+    return look(stage, trial, in_a_function=in_a_function, thorough=thorough)
+
+
+def _is_cured(stage: Stage, found: list[Difference], again: list[Resumed]) -> bool:
+    """Tell whether the first trial that differs does not with ``reload = True``."""
+    if not found or not found[0].epoch:
+        return False
+    pieces = next(one for one in again if one.trial.trial_id == found[0].trial)
+    return repr(with_reloads(stage, pieces.trial, len(pieces.metrics))) == repr(pieces.metrics)
+
+
+def _differences(straight: TuningResults[Any], resumed: list[Resumed]) -> Iterator[Difference]:
+    for trial in resumed:
+        number = trial.trial.trial_id
+        other, found = straight.trial(number), False
+        for epoch, (before, again) in enumerate(zip(other.epochs, trial.metrics, strict=False)):
+            values = before.metric_values
             for name in dict.fromkeys([*values, *again]):
                 was, is_ = values.get(name), again.get(name)
                 if repr(was) != repr(is_):  # NaN is the same as NaN
                     found = True
-                    yield Difference(trial.trial_id, after.epoch, name, was, is_)
+                    yield Difference(number, epoch, name, was, is_)
             if found:
                 break
         # A trial that did not advance has fewer epochs, as it should.
-        done, ended = len(trial.epochs), trial.status in ("stopped", "failed")
+        done, over = len(trial.metrics), trial.status in ("stopped", "failed")
         as_before = (other.status, len(other.epochs)) == (trial.status, done)
-        if not found and (len(other.epochs) < done or (ended and not as_before)):
-            status = messages.get(trial.trial_id, trial.status)
-            yield Difference(trial.trial_id, done, "status", other.status, status)
+        if not found and (len(other.epochs) < done or (over and not as_before)):
+            status = f"failed: {trial.message}" if trial.status == "failed" else trial.status
+            yield Difference(number, done, "status", other.status, status)

@@ -189,6 +189,21 @@ class Keeper:
             shutil.rmtree(self._staging, ignore_errors=True)
 
     @contextmanager
+    def passed_on(self, fill: Callable[[Checkpoint], None]) -> Iterator[Path | None]:
+        """Have ``fill`` fill a checkpoint, and lend its folder; None if it is left empty.
+
+        Raises:
+            CheckpointError: there is no room for it.
+        """
+        with self._blamed_on_the_store("that is passed on"):
+            folder = self._staging = self._store.stage(self._token)
+        try:
+            fill(Checkpoint(lambda: folder))
+            yield folder if any(folder.iterdir()) else None
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    @contextmanager
     def _blamed_on_the_store(self, name: str) -> Iterator[None]:
         try:
             yield

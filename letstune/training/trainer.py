@@ -180,9 +180,19 @@ class EpochTrainer(Trainer[P]):
     For exact resume, `save` must save all that the next epoch depends on, including the state of an
     optimizer; `letstune.rehearse` tests it. Before a training, the fields that the trainer was
     given since `load_dataset` are removed, so that no trial goes on with those of another.
+
+    Attributes:
+        model: the model in training.
+        reload: whether to save and load before every epoch but the first, straight on as well, and
+            not only where a trial goes on from its checkpoint. It is for frameworks in which a
+            model is not the same after it was loaded, whatever is saved: then, all epochs begin
+            with one that was loaded, and a trial comes out the same in pieces. It costs a load an
+            epoch. Not by default, since it also hides what `save` has forgotten: all epochs are
+            then trained without that.
     """
 
     model: Any
+    reload: bool = False
 
     def create_model(self, params: P) -> None:
         """Create a model parametrized by ``params``. The default uses ``params.create_model()``."""
@@ -260,8 +270,10 @@ def check_names(trainer: Trainer[Any]) -> None:
     """Refuse a trainer with a field or a method that a run would replace.
 
     Raises:
-        TrainerError: it has a ``seed`` or ``rng`` of its own.
+        TrainerError: it has a ``seed`` or ``rng`` of its own, or its ``reload`` is not what it must
+            be.
     """
+    _check_reload(trainer)
     own = {*trainer.__dict__}
     for cls in type(trainer).__mro__[: type(trainer).__mro__.index(Trainer)]:
         own |= {*vars(cls)}
@@ -272,6 +284,20 @@ def check_names(trainer: Trainer[Any]) -> None:
                 "for each epoch, so that nothing depends on what was trained before. Use that, and "
                 f"tune(seed=...) for the run's; or give yours another name, such as data_{name}."
             )
+
+
+def _check_reload(trainer: Trainer[Any]) -> None:
+    name, found = type(trainer).__name__, getattr(trainer, "reload", False)
+    if isinstance(trainer, EpochTrainer) and not isinstance(found, bool):
+        raise TrainerError(
+            f"{name}.reload is {_shown(found, 100)}; expected True or False: whether to save and "
+            "load before every epoch. Give what is your own another name."
+        )
+    if isinstance(trainer, SimpleTrainer) and found is True:
+        raise TrainerError(
+            f"{name}.reload is True, but a SimpleTrainer trains in one go, and nothing of it is "
+            "loaded. Leave it out, or derive the trainer from letstune.EpochTrainer."
+        )
 
 
 def begin(trainer: Trainer[Any], run_seed: int, purpose: Purpose, trial: int, epoch: int) -> None:

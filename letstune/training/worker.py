@@ -15,21 +15,35 @@ from pathlib import Path
 from typing import Any, Final
 
 from letstune.errors import CheckpointError, Interrupted, StopTraining, TrainerError
-from letstune.rounds.events import EpochFinished, Event, Task, TaskEnded, TrialFailed, TrialStopped
-from letstune.rounds.metric import standing
+from letstune.rounds.events import (
+    EpochFinished,
+    Event,
+    Stored,
+    Task,
+    TaskEnded,
+    TrialFailed,
+    TrialStopped,
+)
+from letstune.rounds.metric import metric_name, standing
 from letstune.rounds.seeding import Purpose, frameworks
 from letstune.space.params import Params
+from letstune.training.audit import Looks, Parts, audit
 from letstune.training.checkpoints import Checkpoint, Keeper
+from letstune.training.parts import Anatomy
 from letstune.training.stores import Store
 from letstune.training.trainer import (
     HORIZON,
     LIMIT,
+    TRAINING,
     SimpleTrainer,
     Trainer,
     begin,
     forget,
     metric_values,
 )
+
+_OWN: Final = ("params", "run", "seed", "self")
+"""Fields of a trainer, or names in a function that trains, that letstune provides."""
 
 Outcome = tuple[list[Event | TaskEnded], BaseException | None]
 """What is to be recorded together, and the exception behind it, if it is a failure."""
@@ -73,6 +87,7 @@ class Worker:
         self._model: Any = None
         self._fields: dict[str, Any] = {}
         self._seeded: set[str] = set()
+        self._notes: list[Parts] = []
 
     def train(self, task: Task) -> Iterator[Outcome]:
         """Train a task, yielding what is to be recorded together, as it comes about.
@@ -88,15 +103,26 @@ class Worker:
             Exception: `load_dataset` raised it.
         """
         self.prepare()
-        at = task.epochs
+        at, found = task.epochs, ""
+        self._notes = []
         try:
             for events in self._epochs(task):
                 yield events, None
                 at += 1
+            if task.expected is not None and at == task.epochs + 1:
+                found = self._compared(task, events)
         except _RaisedError as raised:
             yield [TrialFailed(task.trial, at, "raised", *told(raised.error))], raised.error
         self._warn_of_late_imports(task.trial)
-        yield [TaskEnded(task.trial)], None
+        yield [TaskEnded(task.trial, found)], None
+
+    def _compared(self, task: Task, events: list[Event | TaskEnded]) -> str:
+        """Return why an epoch did not come out as expected, as far as that can be seen."""
+        finished = events[0]
+        if not isinstance(finished, EpochFinished) or len(self._notes) < 2:
+            return ""
+        is_ = repr(finished.metrics.get(metric_name(self.assignment.metric)))
+        return "" if is_ == task.expected else self._suspects(task, *self._notes[:2])
 
     def prepare(self) -> None:
         """Load the dataset, unless that is done.
@@ -150,8 +176,14 @@ class Worker:
         number, epoch, seconds = task.trial, task.epochs, task.seconds
         try:
             self._start(task)
+            self._note(task)
+            stored = None  # of the epoch before, unless the model has just been loaded from it
             while (seconds if task.timed else epoch) < task.limit:
+                if stored is not None and self._reloads:
+                    self._forget()
+                    self._load(task, epoch - 1, stored)
                 finished, *stopped = self._epoch(number, epoch, task.attempt)
+                self._note(task)
                 if epoch == task.epochs:
                     self._warn_of_late_imports(number)
                 yield [finished, *stopped]
@@ -159,6 +191,7 @@ class Worker:
                     return
                 epoch += 1
                 seconds += finished.seconds
+                stored = finished.checkpoint
         except StopTraining as stop:
             if stop.metric_values is not None:
                 raise _RaisedError(
@@ -209,23 +242,99 @@ class Worker:
 
     def _start(self, task: Task) -> None:
         """Bring the model to where the task's next epoch begins."""
-        number, params = task.trial, self.assignment.params_cls.from_json(task.params)
+        number = task.trial
         self._forget()
         if self._trainer is not None:
             self._trainer.__dict__[LIMIT] = None if task.timed else int(task.limit)
         if task.checkpoint is None:
+            params = self.assignment.params_cls.from_json(task.params)
             model = self._begin(Purpose.CREATE_MODEL, number, 0)
             _call(model.create_model, params)
         else:
-            what = f"The checkpoint of epoch {task.loaded} of trial {number}"
-            # Fetched before load() is called, so that whatever load() raises is the trial's.
-            with self._keeper.fetched(task.checkpoint, what) as path:
-                model = self._begin(Purpose.LOAD, number, task.loaded)
-                _call(model.load, Checkpoint(lambda: path), params)
+            self._load(task, task.loaded, task.checkpoint)
         # Recorded epochs whose model nobody kept: the plan has grown since, or the trainer saves
         # nothing. Their seeds being the same, they come out the same.
         for epoch in range(task.loaded + 1, task.epochs):
-            _call(self._begin(Purpose.TRAIN, number, epoch).train_epoch, epoch)
+            model = self._begin(Purpose.TRAIN, number, epoch)
+            _call(model.train_epoch, epoch)
+            if self._reloads:
+                self._reload(task, epoch)
+
+    @property
+    def _reloads(self) -> bool:
+        """Whether the trainer saves and loads before every epoch but the first.
+
+        Not before that: it always begins with `create_model`, however often a run is interrupted,
+        and there are trainers that have nothing to save yet.
+        """
+        return getattr(self._model, "reload", False) is True
+
+    def _load(self, task: Task, epoch: int, stored: Stored) -> None:
+        """Load the model that was saved after an epoch."""
+        what = f"The checkpoint of epoch {epoch} of trial {task.trial}"
+        # Fetched before load() is called, so that whatever load() raises is the trial's.
+        with self._keeper.fetched(stored, what) as path:
+            self._load_from(path, task, epoch)
+
+    def _load_from(self, path: Path, task: Task, epoch: int) -> None:
+        params = self.assignment.params_cls.from_json(task.params)
+        model = self._begin(Purpose.LOAD, task.trial, epoch)
+        _call(model.load, Checkpoint(lambda: path), params)
+
+    def _reload(self, task: Task, epoch: int) -> None:
+        """Save and load a model whose epoch is recorded, and is not going to be stored."""
+        with self._keeper.passed_on(partial(_save, self._model, [])) as path:
+            if path is not None:  # else, it was not loaded then, either
+                self._forget()
+                self._load_from(path, task, epoch)
+
+    def _note(self, task: Task) -> None:
+        if task.expected is not None:
+            self._notes.append(self.noted([]))
+
+    def noted(self, alive: list[object]) -> Parts:
+        """Return what there is to note of the trainer; of a function that trains, its names, too.
+
+        Args:
+            alive: see `Anatomy`.
+        """
+        fields = dict(vars(self._trainer))
+        frame = getattr(getattr(fields.get(TRAINING), "_yielded", None), "gi_frame", None)
+        anatomy = Anatomy(alive)
+        return {
+            ("field", name): anatomy.of(value)
+            for name, value in {**getattr(frame, "f_locals", {}), **fields}.items()
+            if name not in _OWN and not name.startswith("__letstune_")
+        }
+
+    def _suspects(self, task: Task, loaded: Parts, resumed: Parts) -> str:
+        """Return what is not the same after a load as straight on, once that made a difference.
+
+        For that, the trial is trained again from its first epoch on. What fails then is not told.
+
+        Args:
+            task: the task of an epoch.
+            loaded: what was noted before it.
+            resumed: and after it.
+        """
+        alive: list[object] = []
+        looks: list[Parts] = []
+        try:
+            self._start(task._replace(epochs=0, loaded=-1, checkpoint=None))
+            looks.append(self.noted(alive))
+            for epoch in range(task.epochs + 1):
+                _call(self._begin(Purpose.TRAIN, task.trial, epoch).train_epoch, epoch)
+                with self._keeper.passed_on(partial(_save, self._model, [])):
+                    looks.append(self.noted(alive))
+            fresh, *_, trained, later = looks
+            if TRAINING in vars(self._trainer):  # there is nothing to see of it before an epoch
+                trained, loaded = later, resumed
+            found = audit(
+                Looks(fresh=fresh, trained=trained, later=later, loaded=loaded, resumed=resumed)
+            )
+        except Exception:  # noqa: BLE001 (it is about the reason only: the run goes on without it)
+            return ""
+        return "; ".join(map(str, [*found.wrong, *found.suspects][:5]))
 
     def _forget(self) -> None:
         """Take back what fields the trainer was given since `load_dataset`.

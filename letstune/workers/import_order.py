@@ -35,21 +35,26 @@ sys.modules[{main!r}].main(*{arguments!r})
 """
 
 
-def code(arguments: tuple[object, ...]) -> str:
-    """Return the code of a worker that imports as this process does, and calls its `main`."""
+def code(arguments: tuple[object, ...], main: str = MAIN) -> str:
+    """Return the code of a worker that imports as this process does, and calls a `main`.
+
+    Args:
+        arguments: for it.
+        main: its module.
+    """
     paths = [entry for entry in sys.path if isinstance(entry, str)]
     standard = [entry for entry in paths if _is_standard(entry)]
     before = paths[: paths.index(standard[-1])] if standard else []
     shadowed = set(_shadowed(entry for entry in before if entry not in standard))
     mine = {name for name in shadowed if _has_standard(name, standard)}
-    needed = [*((name, _folder(name)) for name in NEEDED), (MAIN, [])]
+    needed = [*((name, _folder(name)) for name in NEEDED), (main, [])]
     return _CODE.format(
         standard=standard,
         others=[entry for entry in paths if entry not in standard],
         first=[*((name, []) for name in sorted(mine)), *needed],
         paths=paths,
         theirs=sorted(shadowed - mine),
-        main=MAIN,
+        main=main,
         arguments=arguments,
     )
 

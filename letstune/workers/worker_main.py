@@ -97,8 +97,8 @@ def main(data: int, log: int, job: int, token: str, told: bool) -> None:
     for stream in (sys.stdout, sys.stderr):  # it is no terminal, and yet somebody may wait for it
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(line_buffering=True)
-    signals = _leave_signals_to_the_owner()
-    data, log, job = map(_put_away, (data, log, job))
+    signals = leave_signals_to_the_owner()
+    data, log, job = map(put_away, (data, log, job))
     faulthandler.enable(log)
     # On demand, and not now and then, so that even a worker that is killed had told its last one:
     # with a thread for that, be it Python's or faulthandler's, each fork in a trainer is one of a
@@ -152,7 +152,7 @@ def _telling(owner: _Owner) -> type[Worker]:
     return Telling
 
 
-def _put_away(file: int) -> int:
+def put_away(file: int) -> int:
     """Return another descriptor for an open file, which is not inherited by what is started.
 
     A high one, since some programs close a row of low ones, to have none that they do not know.
@@ -164,7 +164,7 @@ def _put_away(file: int) -> int:
     return moved
 
 
-def _leave_signals_to_the_owner() -> list[int]:
+def leave_signals_to_the_owner() -> list[int]:
     """Let no signal that asks for a stop end this process: the owner has it as well, and decides.
 
     With a handler, since what is ignored would be so in all that the trainer starts: a handler is

@@ -79,6 +79,7 @@ class WorkerProcess:
         environment: variables of its own.
         told: whether it shall tell of each call of the trainer that may take too long.
         kept: whether what it prints is for `printed`; else, it goes to this program's stderr.
+        main: the module of what runs in it.
 
     Attributes:
         trial: the one that it trains, or has trained last; -1 if there was none.
@@ -96,6 +97,7 @@ class WorkerProcess:
         *,
         told: bool = False,
         kept: bool = False,
+        main: str = import_order.MAIN,
     ) -> None:
         if os.name == "nt":
             raise WorkerError(
@@ -113,7 +115,7 @@ class WorkerProcess:
         self.control, control = socket.socketpair()
         self._log = tempfile.TemporaryFile(prefix="letstune-")  # noqa: SIM115 (lives as long as this)
         files = [data.fileno(), self._log.fileno(), job.fileno()]
-        code = import_order.code((*files, token, told))
+        code = import_order.code((*files, token, told), main)
         with data, control, _blocked_signals():
             try:
                 self._supervisor = _supervise(
