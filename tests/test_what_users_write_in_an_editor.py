@@ -149,7 +149,7 @@ def test_mistakes_are_found(tmp_path: Path) -> None:
 def test_the_examples_and_pages_are_well_typed(mode: str, tmp_path: Path) -> None:
     for example in (ROOT / "examples").glob("*.py"):
         (tmp_path / example.name).write_text(example.read_text())
-    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
         if page.stem == "executor":
             continue  # its classes come in pieces
         code = re.findall(r"```python[^\n]*\n(.*?)```", page.read_text(), re.DOTALL)
