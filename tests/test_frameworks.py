@@ -14,7 +14,7 @@ PAGES = ROOT / "docs" / "frameworks"
 TRAINERS = {  # page: trainer, and what must be installed
     "pytorch": ("TorchTrainer", "torch", "sklearn"),
     "lightning": ("LightningTrainer", "lightning", "torch", "sklearn"),
-    "keras": ("KerasTrainer", "keras", "sklearn"),
+    "keras": ("KerasTrainer", "keras", "torch", "sklearn"),
     "hugging-face": ("BertTrainer", "transformers", "accelerate", "torch"),
     "xgboost": ("XGBoostTrainer", "xgboost", "sklearn"),
     "lightgbm": ("LightGBMTrainer", "lightgbm", "sklearn"),
