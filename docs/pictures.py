@@ -72,9 +72,9 @@ def read_wings(package: Path = PACKAGE) -> dict[str, Wing]:
 
 
 def _wing(parts: Sequence[str]) -> str:
-    """Return the wing of a module; `rand` and `trainer` are what users see of two of them."""
+    """Return the wing of a module; some modules are what users see of a wing."""
     top = parts[0] if parts else "__init__"
-    return {"rand": "space", "trainer": "training"}.get(top, top)
+    return {"rand": "space", "torch": "training", "trainer": "training"}.get(top, top)
 
 
 def _imported(tree: ast.AST) -> Iterator[str]:

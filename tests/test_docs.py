@@ -29,7 +29,7 @@ from letstune.cli.main import main
 from letstune.journal import schema
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES = sorted(DOCS.glob("*.md"))
+PAGES = sorted(DOCS.rglob("*.md"))
 BLOCK = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.M | re.S)
 
 
@@ -118,8 +118,9 @@ def test_the_blocks_of_a_page_run(
 
 def test_every_output_in_the_docs_follows_a_block_that_runs() -> None:
     for page in PAGES:
-        if page.stem not in RUN:
-            assert not [title for _, title, _ in blocks(page.stem) if title == "Output"]
+        name = page.relative_to(DOCS).with_suffix("").as_posix()
+        if name not in RUN:
+            assert not [title for _, title, _ in blocks(name) if title == "Output"]
 
 
 @pytest.mark.parametrize("name", letstune.__all__)
@@ -235,13 +236,13 @@ def test_every_mark_is_filled(rendered: dict[str, str]) -> None:
 
 def test_every_page_is_in_the_navigation() -> None:
     config = (DOCS.parent / "mkdocs.yml").read_text()
-    assert all(f": {page.name}\n" in config for page in PAGES)
+    assert all(f": {page.relative_to(DOCS).as_posix()}\n" in config for page in PAGES)
 
 
-def test_links_between_pages_lead_somewhere(rendered: dict[str, str]) -> None:
-    for page in rendered.values():
-        for target in re.findall(r"\]\((\w+\.md)", page):
-            assert (DOCS / target).is_file(), target
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([\w./-]+\.md)", page.read_text()):
+            assert (page.parent / target).is_file(), f"{page.name}: {target}"
 
 
 def test_the_first_quota_formula_of_the_rounds_page() -> None:

@@ -285,9 +285,11 @@ ALLOWED = {
     "telling.formats": {"print"},
     "telling.progress": {"print"},
 }
-ALLOWED["training.supervisor"] = {"os.write"}
-"""`print` of progress is that of rich, to the display that it has made; and the supervisor, which
-imports nothing of letstune's, writes a sentence of its own with the number of a process."""
+ALLOWED |= {"training.supervisor": {"os.write"}, "cli.trust": {"confirm"}}
+ALLOWED["workers.stage"] = {"print_exc"}
+"""`print` of progress is that of rich, to the display that it has made; the supervisor, which
+imports nothing of letstune's, writes a sentence of its own with the number of a process; `confirm`
+asks a sentence of its own; and a fork of a rehearsal tells of a bug of letstune's."""
 
 
 def prints(tree: ast.AST) -> set[str]:

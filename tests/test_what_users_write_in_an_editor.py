@@ -163,7 +163,7 @@ def test_the_examples_and_pages_are_well_typed(mode: str, tmp_path: Path) -> Non
     examples = [*(ROOT / "examples").glob("*.py"), ROOT / "examples" / "command" / "tune.py"]
     for example in examples:
         (tmp_path / example.name).write_text(example.read_text())
-    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
         if page.stem == "executor":
             continue  # its classes come in pieces
         code = re.findall(r"```python[^\n]*\n(.*?)```", page.read_text(), re.DOTALL)
