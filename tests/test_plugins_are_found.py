@@ -109,7 +109,9 @@ def test_what_is_not_listed_is_not_loaded(
 
 def test_what_is_not_there_is_told_with_what_is(site: Path) -> None:
     install(site, "letstune-middle", MIDDLE, "sampler.middle")
-    with pytest.raises(PlanError, match=r"no sampler 'midle'; there is grid, middle, random.*pip"):
+    with pytest.raises(
+        PlanError, match=r"no sampler 'midle'; there is bayes, grid, middle, random.*pip"
+    ):
         plugins.find("sampler", "midle")
 
 

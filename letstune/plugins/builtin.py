@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from letstune.plugins.hookspecs import API_VERSION, Register, hookimpl
+from letstune.samplers.bayes import BayesSampler
 from letstune.samplers.sampler import GridSampler, RandomSampler, Sampler, SobolSampler
 from letstune.training.places import Mark
 from letstune.training.stores import DirectoryStore, Store
@@ -15,7 +16,7 @@ from letstune.workers.in_process import InProcessExecutor
 LETSTUNE_API: Final = API_VERSION
 
 NAMES: Final = (
-    *("sampler.random", "sampler.grid", "sampler.sobol", "store.directory"),
+    *("sampler.random", "sampler.grid", "sampler.sobol", "sampler.bayes", "store.directory"),
     *("executor.in-process", "executor.processes"),
 )
 """What the entry points of a distribution would say."""
@@ -27,6 +28,7 @@ def register_samplers(register: Register[Sampler]) -> None:
     register("random", RandomSampler)
     register("grid", GridSampler)
     register("sobol", SobolSampler)
+    register("bayes", BayesSampler)
 
 
 @hookimpl

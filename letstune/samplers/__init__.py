@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from letstune._public import later
 
 __all__ = [
+    "BayesSampler",
     "GridSampler",
     "Observation",
     "Purpose",
@@ -21,6 +22,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from letstune.rounds.seeding import Purpose, generator, run_seed
+    from letstune.samplers.bayes import BayesSampler
     from letstune.samplers.sampler import (
         GridSampler,
         Observation,
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     )
 else:
     _ROOMS = {
+        "BayesSampler": "letstune.samplers.bayes",
         **dict.fromkeys(["Purpose", "generator", "run_seed"], "letstune.rounds.seeding"),
         **dict.fromkeys(
             ["GridSampler", "Observation", "RandomSampler", "Sampler", "SobolSampler"],

@@ -169,7 +169,7 @@ class SobolSampler(Sampler):
 
     A parameter of a branch that is not chosen has its dimension, too, so that no branch disturbs
     the others. The run's seed decides the scrambling. The sequence is at its best when the number
-    of trials is a power of two. Needs SciPy: ``pip install letstune[sobol]``.
+    of trials is a power of two.
     """
 
     def propose(

@@ -67,8 +67,8 @@ def check_dimensions(dimensions: int, name: str) -> None:
     most = _qmc().Sobol.MAXDIM
     if dimensions > most:
         raise PlanError(
-            f"sampler 'sobol': {name} has {dimensions} parameters, expected at most {most}. Use "
-            "sampler='random'."
+            f"No Sobol' points: {name} has {dimensions} parameters, expected at most {most}. "
+            "Use sampler='random'."
         )
 
 
@@ -77,6 +77,6 @@ def _qmc() -> Any:
         from scipy.stats import qmc  # type: ignore[import-untyped, unused-ignore]
     except ImportError as error:
         raise MissingPackageError(
-            "sampler 'sobol' needs SciPy, which is not installed:  pip install letstune[sobol]"
+            "Samplers 'sobol' and 'bayes' need SciPy, which is not installed:  pip install scipy"
         ) from error
     return qmc
