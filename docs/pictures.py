@@ -12,6 +12,7 @@ import inspect
 import pkgutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from html import escape
 from pathlib import Path
 from textwrap import wrap
@@ -38,6 +39,7 @@ class Wing(NamedTuple):
     imports: frozenset[str]
 
 
+@cache
 def read_wings(package: Path = PACKAGE) -> dict[str, Wing]:
     """Return the wings by name, each before those that it imports: top-down.
 

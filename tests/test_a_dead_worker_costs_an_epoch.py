@@ -68,6 +68,7 @@ def end_of(path: Path, kind: str) -> tuple[Any, ...]:
     return tuple(found)
 
 
+@pytest.mark.slow
 def test_all_others_go_on(troubled: Path) -> None:
     tuning = letstune.load(troubled)
     assert tuning.finished

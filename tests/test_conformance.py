@@ -43,12 +43,14 @@ class TestGridSampler(SamplerSuite):
         return finite_spaces()
 
 
+@pytest.mark.slow
 class TestGridSamplerWithPoints(SamplerSuite):
     @pytest.fixture
     def sampler(self) -> Sampler:
         return GridSampler(3)
 
 
+@pytest.mark.slow
 class TestSobolSampler(SamplerSuite):
     @pytest.fixture
     def sampler(self) -> Sampler:
@@ -106,6 +108,7 @@ class StagedElsewhere(DirectoryStore):
         return DirectoryStore(self.root).put(name, folder)
 
 
+@pytest.mark.slow
 class TestAStoreStagedElsewhere(TestDirectoryStore):
     @pytest.fixture
     def store(self, tmp_path: Path) -> Store:
@@ -126,6 +129,7 @@ class TestShuffledExecutor(ExecutorSuite):
         return lambda job: ShuffledExecutor(job, 3, 5)
 
 
+@pytest.mark.slow
 class TestProcessExecutor(ExecutorSuite):
     @pytest.fixture
     def make_executor(self) -> Any:

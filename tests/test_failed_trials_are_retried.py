@@ -80,7 +80,7 @@ def assert_holds_all_of(found: Path, wanted: Path) -> None:
     assert rounds[0] == rounds[1]
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     broken=st.sets(st.tuples(st.integers(0, 11), st.integers(0, 5)), min_size=1),
     rounds=st.sampled_from([[1, 2, 3], [2, 4], Rounds([1, 2], keep=0.5, cohort=[5, 3])]),

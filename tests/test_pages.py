@@ -29,6 +29,7 @@ def shown(page: str) -> SimpleNamespace:
     return SimpleNamespace(**module)
 
 
+@pytest.mark.slow
 class TestStorePage(FolderStoreSuite):
     @pytest.fixture
     def store(self, tmp_path: Path) -> Store:
@@ -67,6 +68,7 @@ class TestRemotePage(ExecutorSuite):
         )
 
 
+@pytest.mark.slow
 class TestSamplerPage(SamplerSuite):
     @pytest.fixture
     def sampler(self) -> Sampler:

@@ -101,7 +101,13 @@ def with_late_helper(folder: Path) -> Path:
     return write(folder / "script.py", value="__import__('helper').value(params.x)")
 
 
-@pytest.mark.parametrize("make", [in_main, in_function, in_module, with_helper, with_late_helper])
+@pytest.mark.parametrize(
+    "make",
+    [
+        *(in_main, with_late_helper),
+        *(pytest.param(m, marks=pytest.mark.slow) for m in (in_function, in_module, with_helper)),
+    ],
+)
 def test_the_journal_is_enough_to_resume_from_anywhere(
     make: Callable[[Path], Path], path: Path, tmp_path: Path, elsewhere: Path
 ) -> None:

@@ -86,8 +86,8 @@ class BySet(Hill):
     [
         (KeepsASeed, 1, "height"),
         (ForgetsAField, 1, "status"),
-        (LeavesBehind, 1, "height"),
-        (BySet, 0, "height"),
+        pytest.param(LeavesBehind, 1, "height", marks=pytest.mark.slow),
+        pytest.param(BySet, 0, "height", marks=pytest.mark.slow),
     ],
 )
 def test_what_is_forgotten_is_found(

@@ -164,7 +164,7 @@ def assert_same(path: Path, wanted: dict[str, list[str]]) -> None:
     assert check_run(path) == []
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     name=st.sampled_from(sorted(PLANS)),
     kills=st.lists(st.integers(1, 150), min_size=1, max_size=8),

@@ -17,7 +17,8 @@ from letstune.training.pickling import load_object
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 
-@pytest.mark.parametrize("name", [pytest.param("random", marks=pytest.mark.slow), "learning"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["random", "learning"])
 def test_the_journal_is_the_same_for_any_number_of_workers(name: str, tmp_path: Path) -> None:
     straight = tmp_path / "straight.db"
     tune(Uneven(), 24, straight, **UNEVEN[name])

@@ -58,6 +58,7 @@ def sequence(sampler: Any, space: Any, value: Any, trials: int, seed: int) -> li
     return found
 
 
+@pytest.mark.slow
 def test_a_bowl_is_found_in_few_trials() -> None:
     learned, drawn = (
         [max(o.values[0] for o in sequence(sampler, Bowl.space(), depth, 32, s)) for s in range(2)]
@@ -78,7 +79,7 @@ def test_all_points_of_a_finite_space_are_proposed_the_best_ones_early() -> None
     assert values.index(0.0) < 24
 
 
-@pytest.mark.parametrize("length", [8, 200])
+@pytest.mark.parametrize("length", [8, pytest.param(200, marks=pytest.mark.slow)])
 def test_a_proposal_is_a_function_of_a_long_history(length: int) -> None:
     space = Bowl.space()
     history = make_history(BayesSampler(), space, 3, length)
