@@ -87,7 +87,7 @@ def all_keys() -> list[bytes]:
 
 
 def signing_key() -> tuple[bytes, str]:
-    """Return the key to sign with, made if there is none, and what to tell if it cannot be kept.
+    """Return the key to sign with, made if there is none, and what to tell about that.
 
     Raises:
         TrustError: see `all_keys`; or LETSTUNE_KEY_FILE names a file that cannot be made.
@@ -97,6 +97,12 @@ def signing_key() -> tuple[bytes, str]:
             _make(path := key_file())
             if not (keys := all_keys()):
                 raise PermissionError(f"{path} cannot be read")
+            if VARIABLE not in os.environ:
+                return keys[0], (
+                    f"letstune: made a key to sign your runs with, {path}. Where that does not "
+                    f"stay, as in a container, set {VARIABLE} to a file that does: without its "
+                    "key, a run is not resumed before `letstune trust`."
+                )
         except TrustError:
             raise
         except OSError as error:
