@@ -102,6 +102,8 @@ class Meter:
     def tell(self, line: str) -> None:
         raise RuntimeError(line)
 
+    def doing(self, line: str) -> None: ...
+
 
 def measure(folder: Path, workers: int, epochs: int, lengths: Sequence[int]) -> dict[str, float]:
     """Run about so many epochs, cohort after cohort, so that the work is the same all the time.
