@@ -101,7 +101,7 @@ class Dying(getattr(command_trainers, sys.argv[3])):
         self.die()
 
     def die(self):
-        if dice.random() < 0.08:
+        if dice.random() < 0.2:
             os.kill(os.getpid(), signal.SIGKILL)
 
 letstune.tune(
