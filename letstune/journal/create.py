@@ -30,7 +30,22 @@ def create(path: Path, facts: Mapping[str, Any], pickles: Iterable[Pickle]) -> N
     """Make a new journal, all of it or nothing: it is built beside and moved into place.
 
     The caller holds the journal's lock.
+
+    Raises:
+        JournalError: it cannot be made.
     """
+    try:
+        _create(path, facts, pickles)
+    except JournalError:  # which is an OSError, too
+        raise
+    except OSError as error:
+        raise JournalError(
+            f"{path} cannot be made: {error.strerror or error}. See to its disk, and start the run "
+            "again."
+        ) from error
+
+
+def _create(path: Path, facts: Mapping[str, Any], pickles: Iterable[Pickle]) -> None:
     with explained(path), _workplace(path) as beside:
         for suffix in _SIDES:
             # A journal may have been removed without them; SQLite would take them for ours.
