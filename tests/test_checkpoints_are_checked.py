@@ -174,3 +174,23 @@ def test_a_winner_whose_checkpoint_was_damaged_is_not_unpickled(how: str, path: 
         damage(store, trial.kept[0], how)
     with pytest.raises(CheckpointError, match=r"missing|not what was saved"):
         tuning[0].checkpoint.load_pickle()
+
+
+def test_what_a_failing_disk_left_is_no_part_of_the_next_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def half(checkpoint: Checkpoint) -> None:
+        (checkpoint.path / "sub").mkdir()
+        raise ZeroDivisionError
+
+    def whole(checkpoint: Checkpoint) -> None:
+        (checkpoint.path / "sub").mkdir()
+        (checkpoint.path / "sub" / "model").write_text("whole")
+
+    keeper = Keeper(DirectoryStore(tmp_path / "store"), "token")
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)  # as of a disk that fails
+        keeper.save("first", half)
+    stored = keeper.save("second", whole)
+    assert stored is not None
+    assert stored.size == len("whole")

@@ -140,15 +140,14 @@ class Keeper:
         if self._staging is None:
             # Made before fill() asks for it: if it cannot be made, the trial is not to blame.
             with self._blamed_on_the_store(name):
-                self._staging = self._store.stage(self._token)
+                self._stage()
         blamed: list[CheckpointError] = []
 
         def folder() -> Path:
             try:
                 with self._blamed_on_the_store(name):
                     # Perhaps not the same as before, if that was removed as a temporary file.
-                    self._staging = self._store.stage(self._token)
-                    return self._staging
+                    return self._stage()
             except CheckpointError as error:
                 blamed.append(error)
                 raise
@@ -170,6 +169,18 @@ class Keeper:
             if checkpoint._path is not None and not _is_empty(checkpoint._path):
                 shutil.rmtree(checkpoint._path, ignore_errors=True)
 
+    def _stage(self) -> Path:
+        """Return the staging folder, empty.
+
+        A disk that failed for a moment may have left something in it, which would be taken for a
+        part of the next checkpoint.
+        """
+        folder = self._staging = self._store.stage(self._token)
+        if not _is_empty(folder):
+            shutil.rmtree(folder)
+            folder = self._staging = self._store.stage(self._token)
+        return folder
+
     @contextmanager
     def fetched(self, stored: Stored, what: str) -> Iterator[Path]:
         """Lend a folder with a checkpoint, verified; ``what`` names it in an error.
@@ -182,11 +193,11 @@ class Keeper:
             StoreError: see `fetch`.
         """
         with self._blamed_on_the_store(stored.uri):
-            self._staging = self._store.stage(self._token)
+            folder = self._stage()
         try:
-            yield fetch(self._store, stored, self._staging, what)
+            yield fetch(self._store, stored, folder, what)
         finally:
-            shutil.rmtree(self._staging, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
 
     @contextmanager
     def passed_on(self, fill: Callable[[Checkpoint], None]) -> Iterator[Path | None]:
@@ -196,7 +207,7 @@ class Keeper:
             CheckpointError: there is no room for it.
         """
         with self._blamed_on_the_store("that is passed on"):
-            folder = self._staging = self._store.stage(self._token)
+            folder = self._stage()
         try:
             fill(Checkpoint(lambda: folder))
             yield folder if any(folder.iterdir()) else None
