@@ -100,6 +100,17 @@ def test_what_is_the_same_or_cannot_be_compared_is_no_difference(was: Any, now: 
     assert told(was, now) == []
 
 
+def test_names_in_a_state_that_are_made_anew_for_each_object_are_no_difference() -> None:
+    was, now = ({f"dense_{k}": np.ones(2), f"dense_{k + 1}": 2.0} for k in (3, 8))
+    assert told(Stateful(**was), Stateful(**now)) == []
+    assert told(Stateful(**was), Stateful(**{**now, "dense_9": 3.0})) == [
+        "x.state_dict()['dense_4']: 2 became 3"
+    ]
+    assert told(Stateful(**was), Stateful(dense_3=np.ones(2))) == [
+        "x.state_dict(): 2 keys became 1"
+    ]
+
+
 def test_objects_that_have_themselves_or_share_parts_are_told_once() -> None:
     def ring(value: int) -> Any:
         shared = SimpleNamespace(value=value)

@@ -98,6 +98,14 @@ def _unlike(path: Path, was: Parts, now: Parts, seen: set[tuple[int, int]]) -> I
         if "opaque" in kinds:
             if "value" in kinds:  # there was one, and now there is none
                 yield Unlike(here, before, after)
+        elif (
+            step == ("call", STATE)
+            and kinds == {"mapping"}
+            and len(before.parts) == len(after.parts)
+        ):
+            # By place: Keras names layers by numbers that go on from one model to the next.
+            renamed = dict(zip(before.parts, after.parts.values(), strict=True))
+            yield from _unlike(here, before.parts, renamed, seen)
         elif len(kinds) > 1 or before.key != after.key:
             yield Unlike(here, before, after)
         else:
