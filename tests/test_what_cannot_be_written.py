@@ -108,7 +108,11 @@ def test_a_folder_that_is_made_read_only_during_the_run_stops_it_and_loses_nothi
         f"small_trainers.tune(Closing(), 4, pathlib.Path(sys.argv[1]), rounds=[3], "
         f"dataset={str(closed)!r})"
     )
-    first = "from test_what_cannot_be_written import Closing"
+    first = (
+        "from importlib import metadata\n"
+        "from test_what_cannot_be_written import Closing\n"
+        "metadata.version('pytest'), metadata.distribution('pytest').name"
+    )
     done = unprivileged(script, path, tmp_path, first)
     assert re.match(told, done.stdout), done.stdout + done.stderr
     closed.chmod(0o755)
