@@ -35,6 +35,7 @@ def drawn(seed: int, size: int, axes: int) -> tuple[Any, Any, Scales, Any]:
     return rng.random((size, axes)), rng.normal(size=size), scales, owners
 
 
+@settings(deadline=None)
 @given(SEEDS, st.integers(1, 12), st.integers(1, 4))
 def test_predictions_are_those_of_the_textbook(seed: int, size: int, axes: int) -> None:
     points, values, scales, owners = drawn(seed, size, axes)
@@ -51,6 +52,7 @@ def test_predictions_are_those_of_the_textbook(seed: int, size: int, axes: int) 
         assert deviation**2 == pytest.approx(1 - to @ inverse @ to, abs=1e-7)
 
 
+@settings(deadline=None)
 @given(SEEDS, st.integers(2, 10), st.integers(1, 4))
 def test_gradients_are_those_of_finite_differences(seed: int, size: int, axes: int) -> None:
     points, values, scales, owners = drawn(seed, size, axes)
@@ -64,6 +66,7 @@ def test_gradients_are_those_of_finite_differences(seed: int, size: int, axes: i
         assert found == pytest.approx(wanted, rel=1e-2, abs=1e-3)
 
 
+@settings(deadline=None)
 @given(SEEDS, st.integers(3, 12))
 def test_the_gradient_of_the_fit_is_that_of_finite_differences(seed: int, size: int) -> None:
     rng = np.random.default_rng(seed)
@@ -109,7 +112,7 @@ def test_the_expected_improvement_is_finite_and_grows(z: float, more: float) -> 
     assert low <= high + 1e-9 * abs(high)
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(spaces(), SEEDS)
 def test_coordinates_lead_back_to_the_params(space: Any, seed: int) -> None:
     coordinates, rng = Coordinates(space), np.random.default_rng(seed)
