@@ -15,6 +15,7 @@ from small_trainers import Climb, tune
 import letstune
 from letstune.cli.main import main
 from letstune.errors import IllegalEventError, JournalError
+from letstune.journal import legal
 
 OPTIONS: dict[str, Any] = {"rounds": [2, 2]}
 
@@ -125,3 +126,20 @@ def test_a_copy_is_not_written_over_a_file_or_for_nothing(
     done = CliRunner().invoke(main, ["check", str(path), "-o", str(other)])
     assert "cannot be written" in done.output
     assert other.read_text() == "mine"
+
+
+def test_a_copy_that_fails_half_way_is_not_in_the_way_of_another(
+    spoiled: Callable[[str], int], path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoiled("an epoch too far")
+    mended = tmp_path / "mended.db"
+
+    def fail(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(legal, "_copy_before", fail)
+        done = CliRunner().invoke(main, ["check", str(path), "-o", str(mended)])
+    assert "disk is full" in done.output
+    assert not mended.exists()
+    assert CliRunner().invoke(main, ["check", str(path), "-o", str(mended)]).exit_code == 0

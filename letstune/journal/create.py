@@ -55,7 +55,7 @@ def _create(path: Path, facts: Mapping[str, Any], pickles: Iterable[Pickle]) -> 
         with suppress(OSError):
             path.with_name(path.name + ".skip").unlink()
         # Before there is a journal that they would be beside if the power failed.
-        _sync(path.parent)
+        sync_folder(path.parent)
         _make_file(beside, rule(path.parent))
         migrate(beside)
         connection = sqlite3.connect(beside)
@@ -66,10 +66,10 @@ def _create(path: Path, facts: Mapping[str, Any], pickles: Iterable[Pickle]) -> 
             connection.close()
         # SQLite has synced the file; its name is ours to sync.
         beside.replace(path)
-        _sync(path.parent)
+        sync_folder(path.parent)
 
 
-def _sync(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable."""
     if os.name == "nt":  # which keeps them durable by itself
         return

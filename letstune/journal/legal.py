@@ -73,21 +73,29 @@ def copy_before(db: sqlite3.Connection, seq: int, path: Path) -> None:
     """
     try:
         path.touch(0o600, exist_ok=False)
-        with closing(sqlite3.connect(path, isolation_level=None)) as copy:
-            db.backup(copy)
-            copy.execute("PRAGMA journal_mode = DELETE")
-            triggers = copy.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
-            ours = triggers.fetchall()
-            copy.execute("BEGIN IMMEDIATE")
-            for name, _ in ours:  # they refuse to let rows go
-                copy.execute(f'DROP TRIGGER "{name}"')
-            for table in _tables(copy):
-                copy.execute(f"DELETE FROM {table} WHERE seq >= ?", (seq,))
-            for _, sql in ours:
-                copy.execute(sql)
-            copy.execute("COMMIT")
+        try:
+            _copy_before(db, seq, path)
+        except BaseException:
+            path.unlink()  # half a copy, in the way of another try
+            raise
     except (OSError, sqlite3.Error) as error:
         raise JournalError(f"{path} cannot be written: {error}. Name another file.") from error
+
+
+def _copy_before(db: sqlite3.Connection, seq: int, path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as copy:
+        db.backup(copy)
+        copy.execute("PRAGMA journal_mode = DELETE")
+        triggers = copy.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
+        ours = triggers.fetchall()
+        copy.execute("BEGIN IMMEDIATE")
+        for name, _ in ours:  # they refuse to let rows go
+            copy.execute(f'DROP TRIGGER "{name}"')
+        for table in _tables(copy):
+            copy.execute(f"DELETE FROM {table} WHERE seq >= ?", (seq,))
+        for _, sql in ours:
+            copy.execute(sql)
+        copy.execute("COMMIT")
 
 
 def _tables(db: sqlite3.Connection) -> list[str]:

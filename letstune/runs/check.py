@@ -87,10 +87,11 @@ def _check(journal: Journal, asked: _Asked) -> list[Finding]:
     try:
         if damage := journal.damage():
             return [Finding(f"SQLite: {line}", str(journal.path)) for line in damage]
-        if (bad := _illegal(journal)) is not None:
-            return [bad]
         judge = Judge(journal)
-        plan, state = journal.load(judge.see)
+        try:
+            plan, state = journal.load(judge.see)
+        except IllegalEventError as error:
+            return [_illegal(journal, error)]
         store = store_to_check(journal, plan, judge, fix=fix, vouched=asked.trust)
         if fix and isinstance(store, DirectoryStore):
             store.claim()  # before anything is written off since it is not in there
@@ -120,28 +121,24 @@ def _check(journal: Journal, asked: _Asked) -> list[Finding]:
         journal.close()
 
 
-def _illegal(journal: Journal) -> Finding | None:
-    """Return the first row that does not follow from those before it, if there is one."""
-    try:
-        journal.load()
-    except IllegalEventError as error:
-        found = journal.illegal()
-        if found is None:
-            raise
-        path, where = journal.path, f"row {found.seq} of table {found.table}"
-        mended = shlex.quote(str(path.with_name(f"{path.stem}-mended{path.suffix}")))
-        return Finding(
-            f"{str(error).partition(' That does not follow')[0]} It does not follow from the rows "
-            f"before it, so neither it nor a later row counts. To go on from there: `letstune "
-            f"check {shlex.quote(str(path))} -o {mended}` writes the rows before it to a new "
-            "journal; put that in the place of this one, keep this one elsewhere, and resume.",
-            where,
-        )
-    return None
+def _illegal(journal: Journal, error: IllegalEventError) -> Finding:
+    """Return what is known of the first row that does not follow from those before it."""
+    found = journal.illegal()
+    if found is None:
+        raise error
+    path = journal.path
+    mended = shlex.quote(str(path.with_name(f"{path.stem}-mended{path.suffix}")))
+    return Finding(
+        f"{str(error).partition(' That does not follow')[0]} It does not follow from the rows "
+        f"before it, so neither it nor a later row counts. To go on from there: `letstune "
+        f"check {shlex.quote(str(path))} -o {mended}` writes the rows before it to a new "
+        "journal; put that in the place of this one, keep this one elsewhere, and resume.",
+        f"row {found.seq} of table {found.table}",
+    )
 
 
 def write_legal(path: Path, output: Path) -> str:
-    """Write a journal of the rows that follow from each other to a new file; say how many do not.
+    """Write a journal of the rows that follow from each other to a new file; say which they are.
 
     Raises:
         JournalError: all rows do, the journal cannot be read, or the file cannot be written.

@@ -17,6 +17,7 @@ from typing import Final
 
 from letstune._private import for_group
 from letstune.errors import TrustError
+from letstune.journal.create import sync_folder
 from letstune.training.stores import make_durably
 
 VARIABLE: Final = "LETSTUNE_KEY_FILE"
@@ -263,7 +264,7 @@ def _make(path: Path) -> None:
                 _write_new(path, text)
     finally:
         beside.unlink(missing_ok=True)
-    _sync(path.parent)
+    sync_folder(path.parent)
 
 
 def _write_new(path: Path, text: str) -> None:
@@ -278,14 +279,4 @@ def _make_folder(folder: Path) -> None:
     make_durably(folder.parent)
     with suppress(FileExistsError):
         folder.mkdir(0o700)
-        _sync(folder.parent)
-
-
-def _sync(folder: Path) -> None:
-    """Make the names in a folder durable, as the journals are that are signed with what it has."""
-    if os.name != "nt":
-        file = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(file)
-        finally:
-            os.close(file)
+        sync_folder(folder.parent)

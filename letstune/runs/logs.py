@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Final
 
 from letstune._private import make_folder
-from letstune.errors import JournalError, PlanError, StoreError
+from letstune.errors import JournalError, StoreError
 from letstune.journal.beside import open_beside
 from letstune.results.logs import log_files, logs_folder
 from letstune.telling.lines import say
+from letstune.training.pickling import limit_of
 from letstune.training.places import own_folder
 
 LIMIT: Final = 10 * 2**20
@@ -24,13 +25,7 @@ def log_limit() -> int:
     Raises:
         PlanError: the environment variable LETSTUNE_LOG_LIMIT is not a number.
     """
-    text = os.environ.get("LETSTUNE_LOG_LIMIT", str(LIMIT))
-    if not text.isdecimal():
-        raise PlanError(
-            f"LETSTUNE_LOG_LIMIT is {text!r}; expected a number of bytes, such as {LIMIT}, or 0 "
-            "for no logs."
-        )
-    return int(text)
+    return limit_of("LETSTUNE_LOG_LIMIT", LIMIT)
 
 
 class TrialLogs:

@@ -52,12 +52,18 @@ def dataset_limit() -> int:
     Raises:
         PlanError: the environment variable LETSTUNE_DATASET_LIMIT is not a number.
     """
-    text = os.environ.get("LETSTUNE_DATASET_LIMIT", str(DATASET_LIMIT))
+    return limit_of("LETSTUNE_DATASET_LIMIT", DATASET_LIMIT)
+
+
+def limit_of(variable: str, default: int) -> int:
+    """Return a number of bytes that the user may set in the environment.
+
+    Raises:
+        PlanError: the variable is not a number.
+    """
+    text = os.environ.get(variable, str(default))
     if not text.isdecimal():
-        raise PlanError(
-            f"LETSTUNE_DATASET_LIMIT is {text!r}; expected a number of bytes, such as "
-            f"{DATASET_LIMIT}."
-        )
+        raise PlanError(f"{variable} is {text!r}; expected a number of bytes, such as {default}.")
     return int(text)
 
 
